@@ -1,0 +1,39 @@
+"""The command `bifocal`: verbs, and how errors reach a person."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from bifocal.cli import models, train
+from bifocal.errors import BifocalError, Interrupted
+
+app = typer.Typer(
+    name="bifocal",
+    help="CLIP as a complete system: train, evaluate and use image and text towers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("train")(train.train)
+app.command("models")(models.models)
+
+
+def run() -> None:
+    """Run the command line; a user's mistake ends with one message and status 1."""
+    console = Console(stderr=True)
+    try:
+        app()
+    except Interrupted as stop:
+        console.print(str(stop), highlight=False, markup=False)
+        sys.exit(130)
+    except BifocalError as error:
+        console.print("[red]error:[/red]", end=" ")
+        console.print(str(error), highlight=False, markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("stopped")
+        sys.exit(130)

@@ -1,0 +1,91 @@
+"""Which sample stands at which position of a run: a pure function.
+
+`position -> index` is a keyed permutation of (data identity, seed, epoch): shards are permuted,
+and positions are permuted again in windows, so that any position is found without walking to it
+and a window's reads stay in a few shards. The state of the data is one integer, the same for
+every number of ranks and threads. Knows sizes only; reads nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Int64
+
+from bifocal.data.sample import Source
+from bifocal.errors import DataError
+from bifocal.inputs.preprocess import Draw
+
+WINDOW = 1 << 16
+
+
+class Plan:
+    """The order of a source under a seed.
+
+    Args:
+        source: what is ordered; only its identity and shard sizes are read.
+        seed: of the order and of every draw.
+        shuffle: false leaves the source's own order, for evaluation.
+        window: positions that are permuted together.
+
+    Raises:
+        DataError: the source is empty.
+    """
+
+    def __init__(
+        self, source: Source, seed: int, shuffle: bool = True, window: int = WINDOW
+    ) -> None:
+        self.identity = source.identity
+        self.size = len(source)
+        self.shuffle = shuffle
+        self._sizes = np.asarray(source.shard_sizes, dtype=np.int64)
+        self._starts = np.cumsum(self._sizes) - self._sizes
+        self._window = window
+        self._key = hashlib.sha256(f"{source.identity}/{seed}".encode()).digest()
+        if not self.size:
+            raise DataError("the data hold no sample: check the path, and that captions are there")
+        assert self._sizes.sum() == self.size, "shard sizes and length disagree"
+
+    def index(self, position: int) -> int:
+        """Return the source index of the sample at `position`, counted from the run's start."""
+        epoch, place = divmod(position, self.size)
+        if not self.shuffle:
+            return place
+        window, offset = divmod(place, self._window)
+        place = window * self._window + int(self._window_order(epoch, window)[offset])
+        shards, starts = self._shard_order(epoch)
+        n = int(np.searchsorted(starts, place, side="right")) - 1
+        return int(self._starts[shards[n]] + place - starts[n])
+
+    def substitute(self, position: int, attempt: int) -> int:
+        """Return another source index for a position whose own sample is bad."""
+        return int(self._uniform("substitute", position, attempt)[0] * self.size)
+
+    def draw(self, position: int) -> Draw:
+        """Return the random numbers of the sample at `position`."""
+        return Draw(*self._uniform("draw", position, 0))
+
+    def _uniform(self, purpose: str, position: int, attempt: int) -> list[float]:
+        """Return five numbers in [0, 1) from a hash of their arguments and the key."""
+        message = f"{purpose}/{position}/{attempt}".encode()
+        digest = hashlib.blake2b(message, key=self._key, digest_size=40).digest()
+        words = np.frombuffer(digest, dtype="<u8")
+        return ((words >> np.uint64(11)) * 2.0**-53).tolist()
+
+    def _generator(self, *parts: object) -> np.random.Generator:
+        message = "/".join(map(str, parts)).encode()
+        digest = hashlib.blake2b(message, key=self._key, digest_size=16).digest()
+        return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+
+    @lru_cache(maxsize=2)  # noqa: B019 - a plan lives as long as its run
+    def _shard_order(self, epoch: int) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+        shards = self._generator("shards", epoch).permutation(len(self._sizes))
+        sizes = self._sizes[shards]
+        return shards, np.cumsum(sizes) - sizes
+
+    @lru_cache(maxsize=8)  # noqa: B019
+    def _window_order(self, epoch: int, window: int) -> Int64[np.ndarray, " n"]:
+        length = min(self._window, self.size - window * self._window)
+        return self._generator("window", epoch, window).permutation(length)

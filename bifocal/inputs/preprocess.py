@@ -1,0 +1,93 @@
+"""Pictures as the towers read them: resize, crop, normalise.
+
+Paper section 2.5: training sees a random square crop of the resized picture and nothing else;
+evaluation resizes the shorter side (bicubic, anti-aliased) and crops the centre. Pictures stay
+uint8 until they are on the device. The arithmetic is torch's uint8 resize, within 2 levels of
+Pillow's bicubic; knows nothing of files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from bifocal.settings import Settings
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Preprocess(Settings):
+    """What evaluation does to a picture; saved with the model."""
+
+    image_size: PositiveInt = 224
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    std: tuple[float, float, float] = OPENAI_STD
+
+    def fit(self, image: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "3 size size"]:
+        """Return the centre square of the picture whose shorter side is resized to the size."""
+        size = self.image_size
+        height, width = image.shape[1:]
+        short = min(height, width)
+        resized = resize(image, size * height // short, size * width // short)
+        top, left = (round((side - size) / 2) for side in resized.shape[1:])
+        return resized[:, top : top + size, left : left + size]
+
+    def normalize(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "..."]:
+        """Return (x / 255 - mean) / std in float32, on the device where the pictures are."""
+        mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1) * 255
+        std = torch.tensor(self.std, device=images.device).view(3, 1, 1) * 255
+        return (images.float() - mean) / std
+
+
+class Augment(Settings):
+    """What training does to a picture. The defaults are the paper's."""
+
+    min_area: float = Field(1.0, gt=0, le=1)
+    """Smallest share of the largest square that the random crop may cut out."""
+    horizontal_flip: bool = False
+    """Mirror every second picture. Off where captions speak of left and right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """The random numbers of one sample, each uniform in [0, 1)."""
+
+    area: float
+    x: float
+    y: float
+    flip: float
+    caption: float
+
+
+def random_crop(
+    image: UInt8[Tensor, "3 height width"], size: int, augment: Augment, draw: Draw
+) -> UInt8[Tensor, "3 size size"]:
+    """Return a random square of the picture, resized to `size` and perhaps mirrored.
+
+    The square covers between `min_area` and all of the largest one that fits; with
+    `min_area = 1` this is the random crop along the longer side of the resized picture.
+    """
+    height, width = image.shape[1:]
+    share = augment.min_area + (1 - augment.min_area) * draw.area
+    side = max(1, round(min(height, width) * share**0.5))
+    top = int(draw.y * (height - side + 1))
+    left = int(draw.x * (width - side + 1))
+    square = resize(image[:, top : top + side, left : left + side], size, size)
+    return square.flip(-1) if augment.horizontal_flip and draw.flip < 0.5 else square
+
+
+def resize(
+    image: UInt8[Tensor, "3 height width"], rows: int, columns: int
+) -> UInt8[Tensor, "3 rows columns"]:
+    """Return the picture resized by anti-aliased bicubic interpolation."""
+    if image.shape[1:] == (rows, columns):
+        return image
+    return F.interpolate(
+        image[None], size=(rows, columns), mode="bicubic", antialias=True, align_corners=False
+    )[0]

@@ -1,0 +1,114 @@
+"""CLIP: an image tower and a text tower that meet in one space.
+
+Paper section 2.3 and figure 3. Knows how features become logits; knows nothing of losses, data or
+files.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from bifocal.errors import ConfigError
+from bifocal.model.config import CLIPConfig, ModifiedResNetConfig, VisionTransformerConfig
+from bifocal.model.modified_resnet import ModifiedResNet
+from bifocal.model.text_transformer import TextTransformer
+from bifocal.model.vision_transformer import VisionTransformer
+from bifocal.types import Features
+
+MAX_LOGIT_SCALE = 100.0
+
+
+class Tower(Protocol):
+    """An image tower: maps normalised pictures to features, and can be drawn anew."""
+
+    def __call__(
+        self, images: Float[Tensor, "batch 3 height height"]
+    ) -> Float[Tensor, "batch embed_dim"]: ...
+
+    def initialize(self, generator: torch.Generator) -> None: ...
+
+
+class CLIP(TextTransformer):
+    """Both towers, their linear projections and the learnable temperature.
+
+    Args:
+        config: the architecture.
+        seed: of the random initial weights; the same seed gives the same weights everywhere.
+    """
+
+    logit_scale: nn.Parameter
+    """Logarithm of the multiplier, as in published checkpoints."""
+
+    def __init__(self, config: CLIPConfig, seed: int = 0) -> None:
+        super().__init__(config.text, config.embed_dim, config.activation)
+        self.config = config
+        self.visual: VisionTransformer | ModifiedResNet = _image_tower(config)
+        self.logit_scale = nn.Parameter(torch.empty(()))
+        if not self.logit_scale.is_meta:
+            self.initialize(torch.Generator().manual_seed(seed))
+
+    def encode_image(
+        self, images: Float[Tensor, "batch 3 height height"]
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """Return image features of unit norm for normalised pictures.
+
+        Raises:
+            ConfigError: the pictures are not of the model's size.
+        """
+        size = self.config.vision.image_size
+        if tuple(images.shape[1:]) != (3, size, size):
+            raise ConfigError(
+                f"pictures of shape {tuple(images.shape[1:])}, expected (3, {size}, {size}): "
+                "prepare them with the model's own preprocessing"
+            )
+        return F.normalize(self.visual(images), dim=-1)
+
+    def encode_text(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch embed_dim"]:
+        """Return text features of unit norm for token ids."""
+        return F.normalize(self.read_text(tokens), dim=-1)
+
+    def features(
+        self,
+        images: Float[Tensor, "batch 3 height height"],
+        tokens: Int[Tensor, "batch length"],
+    ) -> Features:
+        """Return what a contrastive loss reads: both features and the multiplier."""
+        return Features(
+            self.encode_image(images), self.encode_text(tokens), self.logit_scale.exp()
+        )
+
+    def forward(
+        self,
+        images: Float[Tensor, "images 3 height height"],
+        tokens: Int[Tensor, "texts length"],
+    ) -> tuple[Float[Tensor, "images texts"], Float[Tensor, "texts images"]]:
+        """Return (logits_per_image, logits_per_text): exp(logit_scale) · cosine similarities."""
+        features = self.features(images, tokens)
+        logits_per_image = features.logit_scale * features.image @ features.text.T
+        return logits_per_image, logits_per_image.T
+
+    @torch.no_grad()
+    def clamp_logit_scale(self, maximum: float = MAX_LOGIT_SCALE) -> None:
+        """Keep the multiplier at or below `maximum`, as the paper does for stability."""
+        self.logit_scale.clamp_(max=math.log(maximum))
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw every weight anew from `generator`, in a fixed order."""
+        self.initialize_text(generator)
+        self.visual.initialize(generator)
+        self.logit_scale.fill_(math.log(1 / self.config.init_temperature))
+
+
+def _image_tower(config: CLIPConfig) -> VisionTransformer | ModifiedResNet:
+    match config.vision:
+        case VisionTransformerConfig() as vision:
+            return VisionTransformer(vision, config.embed_dim, config.activation)
+        case ModifiedResNetConfig() as vision:
+            return ModifiedResNet(vision, config.embed_dim)

@@ -1,0 +1,115 @@
+"""What a CLIP is made of: frozen settings of both towers, told apart by type.
+
+Follows paper section 2.4 and tables 19-20. Knows sizes and names; builds nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
+
+from bifocal.settings import Settings
+
+Activation = Literal["quick_gelu", "gelu"]
+
+HEAD_WIDTH = 64
+
+
+class VisionTransformerConfig(Settings):
+    """An image tower that reads square patches (ViT)."""
+
+    image_size: PositiveInt = 224
+    patch_size: PositiveInt
+    width: PositiveInt
+    layers: PositiveInt
+    heads: PositiveInt
+
+    @property
+    def patches(self) -> int:
+        """Patches of one picture."""
+        return (self.image_size // self.patch_size) ** 2
+
+    @model_validator(mode="after")
+    def _check(self) -> VisionTransformerConfig:
+        _check_heads(self.width, self.heads)
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} is not a multiple of patch_size {self.patch_size}"
+            )
+        return self
+
+
+class ModifiedResNetConfig(Settings):
+    """An image tower of bottleneck convolutions with attention pooling (paper section 2.4)."""
+
+    image_size: PositiveInt = 224
+    width: PositiveInt
+    """Channels after the stem; the last stage has 32 times as many."""
+    layers: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
+    """Bottleneck blocks of each stage."""
+    heads: PositiveInt
+
+    @property
+    def feature_width(self) -> int:
+        """Channels of the last feature map, which the attention pooling reads."""
+        return self.width * 32
+
+    @property
+    def feature_size(self) -> int:
+        """Rows (and columns) of the last feature map: a 32nd of the picture."""
+        return self.image_size // 32
+
+    @model_validator(mode="after")
+    def _check(self) -> ModifiedResNetConfig:
+        _check_heads(self.feature_width, self.heads)
+        if self.width % 2:
+            raise ValueError(f"width {self.width} is odd: the stem halves it")
+        if self.image_size % 32:
+            raise ValueError(f"image_size {self.image_size} is not a multiple of 32")
+        return self
+
+
+def _vision_type(value: Any) -> str:
+    if isinstance(value, dict):
+        patches = "patch_size" in value or isinstance(value.get("layers"), int)
+        return "VisionTransformerConfig" if patches else "ModifiedResNetConfig"
+    return type(value).__name__
+
+
+VisionConfig = Annotated[
+    Annotated[VisionTransformerConfig, Tag("VisionTransformerConfig")]
+    | Annotated[ModifiedResNetConfig, Tag("ModifiedResNetConfig")],
+    Discriminator(_vision_type),
+]
+
+
+class TextConfig(Settings):
+    """The text tower: a causal transformer read at the end-of-text token."""
+
+    context_length: PositiveInt = 77
+    vocab_size: PositiveInt = 49408
+    width: PositiveInt = 512
+    layers: PositiveInt = 12
+    heads: PositiveInt = 8
+
+    @model_validator(mode="after")
+    def _check(self) -> TextConfig:
+        _check_heads(self.width, self.heads)
+        return self
+
+
+class CLIPConfig(Settings):
+    """Both towers, the space where they meet and the temperature."""
+
+    embed_dim: PositiveInt
+    vision: VisionConfig
+    text: TextConfig = Field(default_factory=TextConfig)
+    activation: Activation = "quick_gelu"
+    init_temperature: float = Field(0.07, gt=0)
+    """Start of the learnable temperature; logit_scale starts at its inverse (section 2.5)."""
+
+
+def _check_heads(width: int, heads: int) -> None:
+    if width % heads:
+        raise ValueError(f"width {width} is not a multiple of heads {heads}")

@@ -1,0 +1,115 @@
+"""The transformer that both towers share: attention, activation, residual blocks.
+
+Pre-norm blocks after GPT-2 (Radford et al. 2019); parameter names are OpenAI's, so that published
+state dicts load as they are. Knows nothing of pictures, tokens or losses.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from bifocal.model.config import Activation
+
+
+class QuickGELU(nn.Module):
+    """x · σ(1.702 x), the cheaper stand-in for GELU that the published models use."""
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return the activation, computed through the fused SiLU: silu(1.702 x) / 1.702."""
+        return F.silu(x * 1.702) * (1 / 1.702)
+
+
+def activation_module(name: Activation) -> nn.Module:
+    """Return the module for an activation's name."""
+    match name:
+        case "quick_gelu":
+            return QuickGELU()
+        case "gelu":
+            return nn.GELU()
+
+
+class MultiheadAttention(nn.Module):
+    """Self-attention with one matrix for queries, keys and values.
+
+    Args:
+        width: channels of the residual stream.
+        heads: number of heads; each is width / heads wide.
+        causal: whether a token sees only itself and those before it.
+    """
+
+    def __init__(self, width: int, heads: int, causal: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        self.causal = causal
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
+        """Return softmax(q kᵀ / √d) v, projected."""
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        return self.out_proj(mixed.transpose(1, 2).flatten(-2))
+
+
+class ResidualAttentionBlock(nn.Module):
+    """x + attn(ln_1(x)), then x + mlp(ln_2(x))."""
+
+    def __init__(self, width: int, heads: int, causal: bool, activation: Activation) -> None:
+        super().__init__()
+        self.attn = MultiheadAttention(width, heads, causal)
+        self.ln_1 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            OrderedDict(
+                c_fc=nn.Linear(width, 4 * width),
+                gelu=activation_module(activation),
+                c_proj=nn.Linear(4 * width, width),
+            )
+        )
+        self.ln_2 = nn.LayerNorm(width)
+
+    def forward(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
+        """Return the residual stream after one block."""
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class Transformer(nn.Module):
+    """A stack of residual attention blocks."""
+
+    def __init__(
+        self, width: int, layers: int, heads: int, *, causal: bool, activation: Activation
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.resblocks = nn.Sequential(
+            *(ResidualAttentionBlock(width, heads, causal, activation) for _ in range(layers))
+        )
+
+    def forward(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
+        """Return the residual stream after all blocks."""
+        return self.resblocks(x)
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator) -> None:
+        """Draw weights as the paper's text tower does: residual outputs shrink with depth."""
+        in_std = self.width**-0.5
+        out_std = in_std * (2 * len(self.resblocks)) ** -0.5
+        for block in self.resblocks.children():
+            assert isinstance(block, ResidualAttentionBlock)
+            fc_in, _, fc_out = block.mlp.children()
+            assert isinstance(fc_in, nn.Linear) and isinstance(fc_out, nn.Linear)
+            nn.init.normal_(block.attn.in_proj_weight, std=in_std, generator=generator)
+            nn.init.normal_(block.attn.out_proj.weight, std=out_std, generator=generator)
+            nn.init.normal_(fc_in.weight, std=(2 * self.width) ** -0.5, generator=generator)
+            nn.init.normal_(fc_out.weight, std=out_std, generator=generator)
+            for bias in (block.attn.in_proj_bias, block.attn.out_proj.bias, fc_in.bias, fc_out.bias):
+                nn.init.zeros_(bias)
+            block.ln_1.reset_parameters()
+            block.ln_2.reset_parameters()

@@ -1,0 +1,216 @@
+"""A model as one artifact: configuration, weights, tokenizer and preprocessing.
+
+Saved and loaded together; a mismatch is an error, never a warning. Weights are safetensors, the
+rest is JSON, so nothing that is loaded can execute code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from bifocal.data.decode import decode, to_tensor
+from bifocal.errors import CheckpointError, ConfigError, DataError, did_you_mean
+from bifocal.inputs.preprocess import Preprocess
+from bifocal.inputs.prompts import PHOTO, prompts
+from bifocal.inputs.tokenizer import Tokenizer
+from bifocal.model.classifier import ZeroShotClassifier
+from bifocal.model.clip import CLIP
+from bifocal.model.config import CLIPConfig
+from bifocal.settings import build
+
+FORMAT = "bifocal.model/1"
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+
+Picture = str | Path | Image.Image | UInt8[np.ndarray, "height width 3"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A CLIP with all that it needs to read pictures and texts."""
+
+    model: CLIP
+    tokenizer: Tokenizer
+    preprocess: Preprocess
+
+    def __post_init__(self) -> None:
+        text, vision = self.model.config.text, self.model.config.vision
+        if self.tokenizer.vocab_size != text.vocab_size:
+            raise CheckpointError(
+                f"a tokenizer of {self.tokenizer.vocab_size} ids beside a model of "
+                f"{text.vocab_size}: they do not belong together"
+            )
+        if self.tokenizer.context_length != text.context_length:
+            raise CheckpointError(
+                f"a tokenizer for {self.tokenizer.context_length} tokens beside a model that "
+                f"reads {text.context_length}: they do not belong together"
+            )
+        if self.preprocess.image_size != vision.image_size:
+            raise CheckpointError(
+                f"preprocessing to {self.preprocess.image_size} pixels beside a model that "
+                f"reads {vision.image_size}: they do not belong together"
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.logit_scale.device
+
+    def encode_image(
+        self, pictures: Sequence[Picture], batch_size: int = 64
+    ) -> Float[Tensor, "images embed_dim"]:
+        """Return image features of unit norm, float32, for paths, PIL pictures or arrays.
+
+        Raises:
+            DataError: a picture cannot be read; the message names it.
+        """
+        return self._encode(pictures, batch_size, self._encode_pictures)
+
+    def encode_text(
+        self, texts: Sequence[str], batch_size: int = 256
+    ) -> Float[Tensor, "texts embed_dim"]:
+        """Return text features of unit norm, float32; texts beyond the context are cut."""
+        texts = [texts] if isinstance(texts, str) else texts
+        return self._encode(
+            texts, batch_size, lambda part: self.model.encode_text(self.tokenizer(part).to(self.device))
+        )
+
+    def zero_shot(
+        self, class_names: Sequence[str], templates: Sequence[str] = PHOTO
+    ) -> ZeroShotClassifier:
+        """Return the classifier that the names make: prompts averaged in embedding space.
+
+        Paper section 3.1.4: each class is the renormalised mean of its prompts' features.
+        """
+        rows = prompts(class_names, templates)
+        features = self.encode_text([prompt for row in rows for prompt in row])
+        return ZeroShotClassifier.from_prompts(
+            features.unflatten(0, (len(rows), -1)), class_names, self.model.logit_scale.exp()
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the artifact into `folder`, which is made.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        table = {
+            "format": FORMAT,
+            "model": self.model.config.model_dump(mode="json"),
+            "preprocess": self.preprocess.model_dump(mode="json"),
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / CONFIG).write_text(json.dumps(table, indent=2) + "\n", "utf-8")
+            self.tokenizer.save(folder / TOKENIZER)
+            state = {name: t.contiguous() for name, t in self.model.state_dict().items()}
+            save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"cannot write the model to {folder}: {error}") from None
+
+    @torch.inference_mode()
+    def _encode(
+        self, items: Sequence[T], batch_size: int, encode: Callable[[Sequence[T]], Tensor]
+    ) -> Float[Tensor, "items embed_dim"]:
+        assert not self.model.training, "features are read in evaluation mode"
+        if not len(items):
+            return torch.empty(0, self.model.config.embed_dim)
+        spans = range(0, len(items), batch_size)
+        return torch.cat([encode(items[n : n + batch_size]).float().cpu() for n in spans])
+
+    def _encode_pictures(self, pictures: Sequence[Picture]) -> Tensor:
+        fitted = torch.stack([self.preprocess.fit(read_picture(picture)) for picture in pictures])
+        return self.model.encode_image(self.preprocess.normalize(fitted.to(self.device)))
+
+
+def read_picture(picture: Picture) -> UInt8[Tensor, "3 height width"]:
+    """Return a picture as RGB levels.
+
+    Raises:
+        DataError: the file is missing or is no picture; the message names it.
+    """
+    match picture:
+        case Image.Image():
+            return to_tensor(np.array(picture.convert("RGB")))
+        case np.ndarray():
+            return to_tensor(picture)
+        case _:
+            try:
+                return decode(Path(picture).read_bytes())
+            except OSError as error:
+                raise DataError(f"cannot read the picture {picture}: {error.strerror}") from None
+            except DataError as error:
+                raise DataError(f"cannot read the picture {picture}: {error}") from None
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> Pretrained:
+    """Return the model in a folder: a saved model, a checkpoint, or a run (its newest model).
+
+    Raises:
+        CheckpointError: there is none, or its parts do not belong together.
+    """
+    folder = find_model(Path(path))
+    try:
+        table = json.loads((folder / CONFIG).read_text("utf-8"))
+        if table["format"] != FORMAT:
+            raise CheckpointError(f"{folder} has the format {table['format']}, expected {FORMAT}")
+        config = build(CLIPConfig, table["model"], str(folder / CONFIG))
+        preprocess = build(Preprocess, table["preprocess"], str(folder / CONFIG))
+        state = load_file(folder / WEIGHTS)
+    except (OSError, ValueError, KeyError, SafetensorError, ConfigError) as error:
+        raise CheckpointError(f"cannot load the model in {folder}: {error}") from None
+    with torch.device("meta"):
+        model = CLIP(config)
+    check_state(model, state, folder)
+    model.load_state_dict(state, assign=True)
+    tokenizer = Tokenizer.load(folder / TOKENIZER)
+    return Pretrained(model.eval().to(device), tokenizer, preprocess)
+
+
+def find_model(path: Path) -> Path:
+    """Return the folder of the model that `path` means.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    checkpoints = sorted(path.glob("checkpoints/step-*"))
+    for folder in (path, path / "model", *reversed(checkpoints)):
+        if (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file():
+            return folder
+    raise CheckpointError(
+        f"no model in {path}: give a run's folder, a checkpoint, or a folder with {CONFIG} and "
+        f"{WEIGHTS}"
+    )
+
+
+def check_state(model: CLIP, state: dict[str, Tensor], origin: Path) -> None:
+    """Compare names and shapes of weights with what the configuration says.
+
+    Raises:
+        CheckpointError: they differ; the message names the first differences.
+    """
+    expected = model.state_dict()
+    faults = [f"'{n}' is missing" for n in expected.keys() - state.keys()]
+    faults += [f"'{n}' is unknown{did_you_mean(n, expected)}" for n in state.keys() - expected.keys()]
+    faults += [
+        f"'{name}' is {tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if faults:
+        shown = "; ".join(sorted(faults)[:5])
+        raise CheckpointError(
+            f"the weights in {origin} do not fit their configuration ({len(faults)} faults): {shown}"
+        )

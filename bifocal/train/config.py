@@ -1,0 +1,183 @@
+"""Every setting of a training run, with the paper's values where it gives any.
+
+A recipe is a TOML file of these tables; `model.preset` names an architecture of the zoo and the
+other keys of `model` are laid on top of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from bifocal.errors import ConfigError
+from bifocal.inputs.preprocess import OPENAI_MEAN, OPENAI_STD, Augment
+from bifocal.inputs.prompts import PHOTO
+from bifocal.model import zoo
+from bifocal.model.config import CLIPConfig, VisionTransformerConfig
+from bifocal.precision import Precision
+from bifocal.settings import Settings, build, merge, parse_override, read_toml
+
+DATA_ROOT = "BIFOCAL_DATA"
+"""Environment variable that says where relative data paths start."""
+
+
+class DataConfig(Settings):
+    """Where pairs come from and how they are read."""
+
+    train: str
+    """Training pairs: see bifocal.data.sources for what a path can be."""
+    val: str = ""
+    """Held-out pairs for retrieval; empty for none."""
+    root: str = ""
+    """Where relative paths start: by default $BIFOCAL_DATA, or the current folder."""
+    classes: str = ""
+    """JSON list of class names for labelled pictures: by default classes.json beside them."""
+    templates: tuple[str, ...] = PHOTO
+    """Sentences that make captions of class names."""
+    image_column: str = ""
+    caption_column: str = ""
+    batch_size: PositiveInt = 256
+    """Pairs of one step, over all processes."""
+    threads: PositiveInt = 2
+    max_bad: float = Field(0.1, ge=0, le=1)
+    """Largest share of samples that may be skipped before the run stops."""
+
+
+class TokenizerConfig(Settings):
+    """The vocabulary: read from a path, or learned from the training captions."""
+
+    path: str = ""
+    samples: PositiveInt = 200_000
+    """Largest number of samples whose captions are read to learn it; `model.text.vocab_size` is
+    the largest vocabulary, and is set to what was learned."""
+
+
+class NormalizeConfig(Settings):
+    """Statistics of the pictures' channels."""
+
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    std: tuple[float, float, float] = OPENAI_STD
+
+
+class OptimConfig(Settings):
+    """AdamW and its schedule; paper tables 18 and 19."""
+
+    lr: PositiveFloat
+    weight_decay: float = Field(0.2, ge=0)
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(ge=0, lt=1)
+    eps: PositiveFloat
+    warmup_steps: NonNegativeInt = 2000
+    max_grad_norm: PositiveFloat | None = None
+    """Gradients beyond this norm are scaled down to it."""
+
+
+class ScheduleConfig(Settings):
+    """How long to train and what happens on the way."""
+
+    epochs: PositiveFloat | None = None
+    steps: PositiveInt | None = None
+    precision: Precision = "float32"
+    device: str = "auto"
+    checkpoint_every: PositiveInt = 1000
+    """Steps between checkpoints; one more is written at the end and on Ctrl-C."""
+    keep_last: PositiveInt = 2
+    """Checkpoints that are kept; older ones are deleted once a newer one is on disk."""
+    evaluate_every: NonNegativeInt = 0
+    """Steps between evaluations; 0 for one at the end."""
+    log_every: PositiveInt = 10
+
+    @model_validator(mode="after")
+    def _check(self) -> ScheduleConfig:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("set exactly one of train.epochs and train.steps")
+        return self
+
+
+class ZeroShotConfig(Settings):
+    """Labelled pictures that are classified by name."""
+
+    data: str
+    classes: str = ""
+    templates: tuple[str, ...] = PHOTO
+
+
+class EvaluateConfig(Settings):
+    """What is measured on the way and at the end."""
+
+    zero_shot: dict[str, ZeroShotConfig] = {}
+    """Data sets by name."""
+    retrieval: bool = True
+    """Recall both ways on data.val, if there is one."""
+    limit: PositiveInt = 5000
+    """Largest number of samples a data set during training; the last evaluation reads all."""
+
+
+class RunConfig(Settings):
+    """A whole run."""
+
+    out: str
+    seed: int = 0
+    model: CLIPConfig
+    data: DataConfig
+    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    normalize: NormalizeConfig = Field(default_factory=NormalizeConfig)
+    augment: Augment = Field(default_factory=Augment)
+    optim: OptimConfig
+    train: ScheduleConfig
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+
+    @property
+    def data_root(self) -> Path:
+        """Where relative data paths start."""
+        return Path(self.data.root or ".").expanduser()
+
+
+def load_run(path: Path, overrides: Iterable[str]) -> RunConfig:
+    """Return the run that a recipe and dotted overrides describe, resolved and validated.
+
+    Raises:
+        ConfigError: a key is unknown, a value is wrong, or the recipe cannot be read.
+    """
+    table = read_toml(path)
+    for override in overrides:
+        table = merge(table, parse_override(override))
+    return resolve_run(table, origin=str(path))
+
+
+def resolve_run(table: Mapping[str, Any], origin: str) -> RunConfig:
+    """Return the run of a table whose model may name a preset, with the paper's defaults."""
+    for section in ("model", "data", "optim", "train"):
+        if not isinstance(table.get(section, {}), Mapping):
+            raise ConfigError(f"{origin}: '{section}' is a table, not a value")
+    model, preset = _model(table.get("model", {}), origin)
+    patches = isinstance(model.vision, VisionTransformerConfig)
+    defaults = {
+        "out": f"runs/{Path(origin).stem}",
+        "data": {"root": os.environ.get(DATA_ROOT, "")},
+        "optim": {
+            "lr": zoo.LEARNING_RATES.get(preset, 5e-4),
+            "beta2": 0.98 if patches else 0.999,
+            "eps": 1e-6 if patches else 1e-8,
+        },
+    }
+    resolved = merge(defaults, {**table, "model": model.model_dump()})
+    return build(RunConfig, resolved, origin)
+
+
+def _model(table: Mapping[str, Any], origin: str) -> tuple[CLIPConfig, str]:
+    """Return the architecture: the preset's with the other keys on top; and the preset's name."""
+    table = dict(table)
+    preset = table.pop("preset", "")
+    size = table.pop("image_size", None)
+    base = zoo.config(preset).model_dump() if preset else {}
+    if size is not None:
+        table = merge(table, {"vision": {"image_size": size}})
+    if not (base or table):
+        raise ConfigError(f"{origin}: no model; set model.preset to one of {', '.join(zoo.names())}")
+    merged = merge(base, table)
+    return build(CLIPConfig, merged, f"{origin}, model"), preset

@@ -1,0 +1,81 @@
+"""The training loop: steps, evaluations, checkpoints and a clean stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from bifocal.errors import Interrupted
+from bifocal.loss.softmax import ContrastiveLoss
+from bifocal.train import checkpoint
+from bifocal.train.hooks import Evaluate, Hook
+from bifocal.train.state import Run
+from bifocal.train.step import train_step
+
+
+def train(
+    run: Run, out: Path, loss_fn: ContrastiveLoss, hooks: Sequence[Hook], evaluate: Evaluate
+) -> None:
+    """Train `run` to its end and leave the last checkpoint in `out`.
+
+    Ctrl-C or SIGTERM finishes the step, writes a checkpoint and raises `Interrupted`; a second
+    Ctrl-C stops at once.
+
+    Raises:
+        Interrupted: the user asked to stop; the same command goes on from there.
+        TrainingError: the loss is not finite.
+        DataError: too many samples are bad.
+        CheckpointError: a checkpoint cannot be written.
+    """
+    config = run.config.train
+    with stop_requests() as stop, closing(iter(run.loader())) as batches:
+        while run.step < run.total_steps:
+            metrics = train_step(run, next(batches), loss_fn)
+            for hook in hooks:
+                hook.on_step(run, metrics)
+            last = run.step == run.total_steps
+            if last or (config.evaluate_every and run.step % config.evaluate_every == 0):
+                _evaluate(run, hooks, evaluate, last)
+            if last or stop.is_set() or run.step % config.checkpoint_every == 0:
+                folder = checkpoint.save(run, out)
+            if stop.is_set() and not last:
+                raise Interrupted(
+                    f"stopped at step {run.step} of {run.total_steps}; saved {folder}. "
+                    "Run the same command again to go on from there"
+                )
+
+
+@contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """Turn the first SIGINT or SIGTERM into an event; the second acts as usual.
+
+    Signals reach only the main thread; elsewhere the event is never set.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def request(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(number, previous[number])
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, request) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number in numbers:
+            signal.signal(number, previous[number])
+
+
+def _evaluate(run: Run, hooks: Sequence[Hook], evaluate: Evaluate, last: bool) -> None:
+    run.model.eval()
+    metrics = evaluate(run, last)
+    run.model.train()
+    if metrics:
+        for hook in hooks:
+            hook.on_evaluation(run, metrics)

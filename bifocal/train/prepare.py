@@ -1,0 +1,146 @@
+"""From settings to a run: opens the data, learns or reads the vocabulary, finds a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bifocal.data.plan import Plan
+from bifocal.data.sample import Source
+from bifocal.data.sources import Reading, open_source
+from bifocal.errors import CheckpointError, DataError
+from bifocal.inputs.tokenizer import Tokenizer
+from bifocal.inputs.vocabulary import train_tokenizer
+from bifocal.pretrained import TOKENIZER
+from bifocal.train import checkpoint
+from bifocal.train.config import RunConfig
+from bifocal.train.state import Run, new_run
+from bifocal.world import World
+
+FREE_TO_CHANGE = (
+    "out",
+    "data.root",
+    "data.threads",
+    "data.max_bad",
+    "train.device",
+    "train.checkpoint_every",
+    "train.keep_last",
+    "train.evaluate_every",
+    "train.log_every",
+    "evaluate",
+)
+"""Settings that a resumed run may change, since the weights do not depend on them."""
+
+
+def prepare(config: RunConfig, world: World, say: Callable[[str], None]) -> Run:
+    """Return the run that `config` describes: new, or as its newest whole checkpoint left it.
+
+    Args:
+        config: the resolved settings.
+        world: rank and device.
+        say: is told what the user should know.
+
+    Raises:
+        ConfigError, DataError: a setting or the data cannot be used.
+        CheckpointError: `out` holds a run with other settings or other data.
+    """
+    out = Path(config.out)
+    source = open_training(config)
+    folder = checkpoint.latest(out, say)
+    if folder is None:
+        tokenizer = find_tokenizer(config, source)
+        return new_run(with_vocabulary(config, tokenizer), source, tokenizer, world)
+    tokenizer = Tokenizer.load(folder / TOKENIZER)
+    config = with_vocabulary(config, tokenizer)
+    _check_same(config, folder)
+    run = new_run(config, source, tokenizer, world)
+    checkpoint.restore(run, folder)
+    say(f"resumed {folder} at step {run.step} of {run.total_steps}")
+    return run
+
+
+def reading(config: RunConfig, templates: tuple[str, ...] = (), classes: str = "") -> Reading:
+    """Return how the run reads a source."""
+    data = config.data
+    return Reading(
+        root=config.data_root,
+        classes=classes,
+        templates=templates,
+        image_column=data.image_column,
+        caption_column=data.caption_column,
+        seed=config.seed,
+        image_size=config.model.vision.image_size,
+    )
+
+
+def open_training(config: RunConfig) -> Source:
+    """Return the training pairs."""
+    data = config.data
+    return open_source(data.train, reading(config, data.templates, data.classes))
+
+
+def open_validation(config: RunConfig) -> Source | None:
+    """Return the held-out pairs, if the settings name any."""
+    data = config.data
+    if not data.val:
+        return None
+    return open_source(data.val, reading(config, data.templates, data.classes))
+
+
+def find_tokenizer(config: RunConfig, source: Source) -> Tokenizer:
+    """Return the vocabulary at `tokenizer.path`, or one learned from the captions."""
+    text = config.model.text
+    if config.tokenizer.path:
+        path = config.data_root / Path(config.tokenizer.path).expanduser()
+        return Tokenizer.load(path, text.context_length)
+    captions = _captions(source, config)
+    return train_tokenizer(captions, text.vocab_size, text.context_length)
+
+
+def with_vocabulary(config: RunConfig, tokenizer: Tokenizer) -> RunConfig:
+    """Return the settings with the vocabulary's true size."""
+    text = config.model.text.model_copy(update={"vocab_size": tokenizer.vocab_size})
+    model = config.model.model_copy(update={"text": text})
+    return config.model_copy(update={"model": model})
+
+
+def _captions(source: Source, config: RunConfig) -> Iterator[str]:
+    plan = Plan(source, config.seed)
+    for position in range(min(len(source), config.tokenizer.samples)):
+        try:
+            yield from source.captions(plan.index(position))
+        except DataError:
+            continue  # counted when training reads the sample
+
+
+def _check_same(config: RunConfig, folder: Path) -> None:
+    """Compare settings with those that the checkpoint was trained under.
+
+    Raises:
+        CheckpointError: one that decides the weights differs.
+    """
+    before = _flat(json.loads((folder / checkpoint.RUN_CONFIG).read_text("utf-8")))
+    now = _flat(config.model_dump(mode="json"))
+    changed = [
+        f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+        and not any(key == free or key.startswith(free + ".") for free in FREE_TO_CHANGE)
+    ]
+    if changed:
+        raise CheckpointError(
+            f"{config.out} holds a run with other settings ({'; '.join(changed)}): name another "
+            "folder with out=, or delete that one"
+        )
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

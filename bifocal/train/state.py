@@ -1,0 +1,118 @@
+"""Everything that a run carries from one step to the next."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from bifocal.data.loader import Loader, Skips
+from bifocal.data.plan import Plan
+from bifocal.data.sample import Source
+from bifocal.errors import ConfigError
+from bifocal.inputs.preprocess import Preprocess, random_crop
+from bifocal.inputs.tokenizer import Tokenizer
+from bifocal.model.clip import CLIP
+from bifocal.model.modified_resnet import ModifiedResNet
+from bifocal.optim.groups import adamw
+from bifocal.optim.schedule import WarmupCosine
+from bifocal.pretrained import Pretrained
+from bifocal.train.config import RunConfig
+from bifocal.types import Cursor
+from bifocal.world import World
+
+
+@dataclass
+class Run:
+    """A run in memory; `step` and `cursor` say how far it has come."""
+
+    config: RunConfig
+    model: CLIP
+    optimizer: torch.optim.Optimizer
+    tokenizer: Tokenizer
+    preprocess: Preprocess
+    source: Source
+    world: World
+    schedule: WarmupCosine
+    skips: Skips
+    cursor: Cursor
+    step: int = 0
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run."""
+        return self.schedule.total
+
+    @property
+    def pretrained(self) -> Pretrained:
+        """The model as an artifact; shares the weights."""
+        return Pretrained(self.model, self.tokenizer, self.preprocess)
+
+    def loader(self) -> Loader:
+        """Return the training batches from where the run stands."""
+        config, size = self.config, self.preprocess.image_size
+        return Loader(
+            self.source,
+            Plan(self.source, config.seed),
+            self.tokenizer,
+            lambda image, draw: random_crop(image, size, config.augment, draw),
+            config.data.batch_size,
+            world=self.world,
+            threads=config.data.threads,
+            position=self.cursor.position,
+            skips=self.skips,
+        )
+
+
+def new_run(config: RunConfig, source: Source, tokenizer: Tokenizer, world: World) -> Run:
+    """Return a run at step 0, its weights drawn from the seed.
+
+    Raises:
+        ConfigError: the vocabulary does not fit the model's.
+    """
+    if tokenizer.vocab_size != config.model.text.vocab_size:
+        raise ConfigError(
+            f"the vocabulary has {tokenizer.vocab_size} ids, the model reads "
+            f"{config.model.text.vocab_size}: set model.text.vocab_size={tokenizer.vocab_size}"
+        )
+    model = CLIP(config.model, seed=config.seed).to(world.device)
+    if isinstance(model.visual, ModifiedResNet):
+        lay_channels_last(model.visual)
+    optim = config.optim
+    return Run(
+        config=config,
+        model=model.train(),
+        optimizer=adamw(
+            model,
+            weight_decay=optim.weight_decay,
+            beta1=optim.beta1,
+            beta2=optim.beta2,
+            eps=optim.eps,
+        ),
+        tokenizer=tokenizer,
+        preprocess=Preprocess(
+            image_size=config.model.vision.image_size,
+            mean=config.normalize.mean,
+            std=config.normalize.std,
+        ),
+        source=source,
+        world=world,
+        schedule=WarmupCosine(optim.lr, optim.warmup_steps, steps_of(config, len(source))),
+        skips=Skips(config.data.max_bad),
+        cursor=Cursor(0, source.identity),
+    )
+
+
+def lay_channels_last(module: nn.Module) -> None:
+    """Store the kernels of convolutions channels last, which convolutions on every device like."""
+    module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def steps_of(config: RunConfig, samples: int) -> int:
+    """Return the steps of a run over data of so many samples."""
+    if config.train.steps is not None:
+        return config.train.steps
+    assert config.train.epochs is not None
+    return max(1, math.ceil(config.train.epochs * samples / config.data.batch_size))
