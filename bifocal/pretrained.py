@@ -25,9 +25,9 @@ from bifocal.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from bifocal.inputs.preprocess import Preprocess
 from bifocal.inputs.prompts import PHOTO, prompts
 from bifocal.inputs.tokenizer import Tokenizer
-from bifocal.model.classifier import ZeroShotClassifier
 from bifocal.model.clip import CLIP
 from bifocal.model.config import CLIPConfig
+from bifocal.model.head import ZeroShotHead
 from bifocal.settings import build
 
 FORMAT = "bifocal.model/1"
@@ -84,7 +84,9 @@ class Pretrained:
         """Return text features of unit norm, float32; texts beyond the context are cut."""
         texts = [texts] if isinstance(texts, str) else texts
         return self._encode(
-            texts, batch_size, lambda part: self.model.encode_text(self.tokenizer(part).to(self.device))
+            texts,
+            batch_size,
+            lambda part: self.model.encode_text(self.tokenizer(part).to(self.device)),
         )
 
     def zero_shot(
@@ -96,9 +98,10 @@ class Pretrained:
         """
         rows = prompts(class_names, templates)
         features = self.encode_text([prompt for row in rows for prompt in row])
-        return ZeroShotClassifier.from_prompts(
-            features.unflatten(0, (len(rows), -1)), class_names, self.model.logit_scale.exp()
+        head = ZeroShotHead.from_prompts(
+            features.unflatten(0, (len(rows), -1)), self.model.logit_scale.exp()
         )
+        return ZeroShotClassifier(self, tuple(class_names), head)
 
     def save(self, folder: Path) -> None:
         """Write the artifact into `folder`, which is made.
@@ -133,6 +136,23 @@ class Pretrained:
     def _encode_pictures(self, pictures: Sequence[Picture]) -> Tensor:
         fitted = torch.stack([self.preprocess.fit(read_picture(picture)) for picture in pictures])
         return self.model.encode_image(self.preprocess.normalize(fitted.to(self.device)))
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroShotClassifier:
+    """Pictures to probabilities of named classes; `head` does the same from features."""
+
+    pretrained: Pretrained
+    class_names: tuple[str, ...]
+    head: ZeroShotHead
+
+    def __call__(self, pictures: Sequence[Picture]) -> Float[Tensor, "images classes"]:
+        """Return each picture's probabilities, in the order of the class names.
+
+        Raises:
+            DataError: a picture cannot be read; the message names it.
+        """
+        return self.head.probabilities(self.pretrained.encode_image(pictures))
 
 
 def read_picture(picture: Picture) -> UInt8[Tensor, "3 height width"]:
@@ -203,7 +223,9 @@ def check_state(model: CLIP, state: dict[str, Tensor], origin: Path) -> None:
     """
     expected = model.state_dict()
     faults = [f"'{n}' is missing" for n in expected.keys() - state.keys()]
-    faults += [f"'{n}' is unknown{did_you_mean(n, expected)}" for n in state.keys() - expected.keys()]
+    faults += [
+        f"'{n}' is unknown{did_you_mean(n, expected)}" for n in state.keys() - expected.keys()
+    ]
     faults += [
         f"'{name}' is {tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
         for name, tensor in expected.items()
@@ -212,5 +234,6 @@ def check_state(model: CLIP, state: dict[str, Tensor], origin: Path) -> None:
     if faults:
         shown = "; ".join(sorted(faults)[:5])
         raise CheckpointError(
-            f"the weights in {origin} do not fit their configuration ({len(faults)} faults): {shown}"
+            f"the weights in {origin} do not fit their configuration: {len(faults)} faults, "
+            f"as {shown}"
         )

@@ -62,9 +62,10 @@ def parse_override(text: str) -> Table:
         parsed = tomllib.loads(f"value = {value.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
-    for part in reversed(parts):
-        parsed = {part: parsed}
-    return parsed
+    table: Table = {parts[-1]: parsed}
+    for part in reversed(parts[:-1]):
+        table = {part: table}
+    return table
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
@@ -72,8 +73,10 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Table:
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
-        both_tables = isinstance(below, Mapping) and isinstance(value, Mapping)
-        merged[key] = merge(below, value) if both_tables else value
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            merged[key] = merge(below, value)
+        else:
+            merged[key] = value
     return merged
 
 
@@ -121,9 +124,11 @@ def _known_keys(settings: Any, loc: Iterable[Any]) -> list[str]:
     models: list[Any] = [settings]
     for part in loc:
         found = [m.model_fields[part].annotation for m in models if part in m.model_fields]
-        models = [inner for annotation in found for inner in _models_in(annotation)] or [
-            m for m in models if m.__name__ == part
-        ] or models
+        models = (
+            [inner for annotation in found for inner in _models_in(annotation)]
+            or [m for m in models if m.__name__ == part]
+            or models
+        )
     return [key for m in models for key in m.model_fields]
 
 

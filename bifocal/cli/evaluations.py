@@ -26,6 +26,7 @@ class Evaluations:
     labelled: dict[str, Source] = field(init=False)
     zero_shot: dict[str, ZeroShotResult] = field(init=False, default_factory=dict)
     retrieval: RetrievalResult | None = field(init=False, default=None)
+    metrics: Metrics = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         config = self.config
@@ -51,4 +52,5 @@ class Evaluations:
             found |= {f"val/{key}": value for key, value in result.metrics().items()}
             scale = run.model.logit_scale.detach().exp().cpu()
             found["val/loss"] = validation_loss(result, scale, self.config.data.batch_size)
+        self.metrics = found
         return found

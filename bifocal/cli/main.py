@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from bifocal.cli import models, train
+from bifocal.cli import classify, demo, evaluate, models, tokenizer, train
 from bifocal.errors import BifocalError, Interrupted
 
 app = typer.Typer(
@@ -18,7 +18,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.command("demo")(demo.demo)
 app.command("train")(train.train)
+app.add_typer(evaluate.app, name="evaluate")
+app.command("classify")(classify.classify)
+app.add_typer(tokenizer.app, name="tokenizer")
 app.command("models")(models.models)
 
 

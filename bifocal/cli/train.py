@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -10,38 +14,92 @@ from rich.console import Console
 
 from bifocal.cli.evaluations import Evaluations
 from bifocal.cli.progress import progress_hook
+from bifocal.cli.run_report import environment, write_report
+from bifocal.errors import CheckpointError
 from bifocal.loss.softmax import SoftmaxLoss
 from bifocal.train import loop
 from bifocal.train.config import RunConfig, load_run
+from bifocal.train.hooks import Metrics
 from bifocal.train.log import MetricsLog
 from bifocal.train.prepare import prepare
+from bifocal.train.state import Run
 from bifocal.world import World, pick_device
+
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run and what was measured of it."""
+
+    run: Run
+    out: Path
+    evaluations: Evaluations
+    metrics: Metrics
+    seconds: float
 
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="TOML file that describes the run.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="Settings on top of the recipe, as optim.lr=5e-4.", metavar="KEY=VALUE…"),
+        typer.Argument(help="Settings on top of the recipe: optim.lr=5e-4.", metavar="KEY=VALUE…"),
     ] = None,
 ) -> None:
     """Train both towers on image-text pairs; run it again to resume."""
     console = Console()
-    train_run(load_run(recipe, overrides or []), console)
+    trained = train_run(load_run(recipe, overrides or []), console)
+    write_results(trained, {})
+    report = write_report(trained.run, trained.evaluations, trained.metrics, trained.out)
+    console.print(f"model {trained.out / 'model'}  report {report}", highlight=False)
 
 
-def train_run(config: RunConfig, console: Console) -> None:
-    """Train the run of `config`, with progress on `console` and everything else in its folder."""
-    out = Path(config.out)
+def train_run(config: RunConfig, console: Console) -> Trained:
+    """Train the run of `config`, with progress on `console` and everything else in its folder.
+
+    A run that is complete is evaluated again and not trained.
+    """
+    out = _folder(config)
     evaluations = Evaluations(config)
     world = World(device=pick_device(config.train.device))
     run = prepare(config, world, lambda message: console.print(message, highlight=False))
-    out.mkdir(parents=True, exist_ok=True)
-    log = MetricsLog(out, run.step, config.train.log_every)
+    log = MetricsLog(run, out)
+    began = time.perf_counter()
     with progress_hook(console, run.total_steps, run.step) as progress:
         try:
             loop.train(run, out, SoftmaxLoss(), [log, progress], evaluations)
         finally:
             log.close()
+    seconds = time.perf_counter() - began
     run.model.eval()
     run.pretrained.save(out / "model")
+    return Trained(run, out, evaluations, evaluations.metrics, seconds)
+
+
+def write_results(trained: Trained, headline: Mapping[str, float]) -> Path:
+    """Write `results.json`: headline figures first, then all, with what they were measured on."""
+    run = trained.run
+    table = {
+        **headline,
+        "training_seconds": round(trained.seconds, 1),
+        "pairs": run.cursor.position,
+        "steps": run.step,
+        "seed": run.config.seed,
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "skipped": run.skips.counts.total(),
+        "truncated": run.skips.truncated,
+        "metrics": dict(trained.metrics),
+        "environment": environment(run),
+    }
+    path = trained.out / RESULTS
+    path.write_text(json.dumps(table, indent=2) + "\n", "utf-8")
+    return path
+
+
+def _folder(config: RunConfig) -> Path:
+    out = Path(config.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot make the folder {out}: {error.strerror}") from None
+    return out

@@ -1,0 +1,1 @@
+"""Samples: where they come from, their order, and batches."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -149,7 +149,7 @@ class Loader:
         self._position = position
         self._threads = max(1, threads)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch, None, None]:
         # Two batches beyond the one in use keep the threads busy; what is read ahead is never
         # counted as consumed, since each batch carries its own cursor.
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
@@ -212,4 +212,3 @@ def read_image(sample: Sample) -> UInt8[Tensor, "3 height width"]:
         DataError: it cannot be decoded.
     """
     return decode(sample.image) if isinstance(sample.image, bytes) else to_tensor(sample.image)
-

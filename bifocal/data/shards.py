@@ -37,6 +37,7 @@ class ShardSource:
 
     def __init__(self, paths: Sequence[Path], captions: CaptionReader) -> None:
         self._captions = captions
+        self.class_names = captions.class_names
         self._readers = [Reader(path) for path in paths]
         self._samples = [_samples(path) for path in paths]
         self._ends = list(itertools.accumulate(map(len, self._samples)))
@@ -48,11 +49,6 @@ class ShardSource:
                 f"no pair in {len(paths)} shard(s) ({shown}): a sample is NAME.jpg (.png, .webp) "
                 "beside NAME.txt, NAME.json with captions, or NAME.cls"
             )
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """What labels mean."""
-        return self._captions.class_names
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0

@@ -1,9 +1,9 @@
 """From the text of a setting to a source: which kind of data a path means.
 
-    scenes:train:100000     built-in scenes: train, val, seen or unseen, and how many
-    'shards/*.tar'          tar shards, by pattern or folder
-    pairs.csv               a table (CSV, TSV, JSON lines, Parquet) of paths and captions
-    folder/                 a folder with shards, one table, or a saved Hugging Face dataset
+scenes:train:100000     built-in scenes: train, val, seen or unseen, and how many
+'shards/*.tar'          tar shards, by pattern or folder
+pairs.csv               a table (CSV, TSV, JSON lines, Parquet) of paths and captions
+folder/                 a folder with shards, one table, or a saved Hugging Face dataset
 """
 
 from __future__ import annotations
@@ -67,8 +67,10 @@ def _scenes(spec: str, reading: Reading) -> Source:
     _, kind, length = (*spec.split(":"), "", "")[:3]
     kind = kind or "train"
     if kind not in SCENES_LENGTH or (length and not length.isdigit()):
-        raise ConfigError(f"'{spec}' is no data: write scenes:KIND or scenes:KIND:LENGTH with KIND "
-                          f"one of {', '.join(SCENES_LENGTH)}")
+        raise ConfigError(
+            f"'{spec}' is no data: write scenes:KIND or scenes:KIND:LENGTH with KIND "
+            f"one of {', '.join(SCENES_LENGTH)}"
+        )
     count = int(length or SCENES_LENGTH[kind])
     if kind in ("train", "val"):
         return SceneSource(count, reading.seed, reading.image_size, split=kind)

@@ -123,14 +123,14 @@ def _parquet(path: Path) -> list[Row]:
     return parquet.read_table(path).to_pylist()
 
 
-def _column(
-    path: Path, columns: list[str], asked: str, usual: Iterable[str], meaning: str
-) -> str:
+def _column(path: Path, columns: list[str], asked: str, usual: Iterable[str], meaning: str) -> str:
     found = [asked] if asked in columns else [] if asked else [c for c in usual if c in columns]
     if found:
         return found[0]
-    wanted = f"no column '{asked}'{did_you_mean(asked, columns)}" if asked else (
-        f"no column of {meaning} under a usual name ({', '.join(usual)})"
+    wanted = (
+        f"no column '{asked}'{did_you_mean(asked, columns)}"
+        if asked
+        else (f"no column of {meaning} under a usual name ({', '.join(usual)})")
     )
     setting = "data.image_column" if meaning == "picture paths" else "data.caption_column"
     raise ConfigError(f"{path} has {wanted}; its columns are {columns}: set {setting}")

@@ -1,0 +1,1 @@
+"""Measurements of a model: zero-shot, retrieval, word order."""

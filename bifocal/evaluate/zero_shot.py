@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -26,6 +27,20 @@ class ZeroShotResult:
     labels: Int[Tensor, " images"]
     indices: Int[Tensor, " images"]
     skipped: int
+
+    def among(self, classes: Sequence[int]) -> ZeroShotResult:
+        """Return the result as if `classes` were the only names to choose from.
+
+        Every picture must be of one of them.
+        """
+        kept = torch.tensor(classes)
+        return ZeroShotResult(
+            class_names=tuple(self.class_names[n] for n in classes),
+            logits=self.logits[:, kept],
+            labels=(self.labels[:, None] == kept).int().argmax(dim=1),
+            indices=self.indices,
+            skipped=self.skipped,
+        )
 
     def metrics(self) -> dict[str, float]:
         """Return top-1, top-5, mean per-class recall, chance and the number of pictures."""
@@ -61,7 +76,7 @@ def zero_shot(
     classifier = pretrained.zero_shot(source.class_names, templates)
     return ZeroShotResult(
         class_names=tuple(source.class_names),
-        logits=classifier.logits(seen.features),
+        logits=classifier.head.logits(seen.features),
         labels=seen.labels,
         indices=seen.indices,
         skipped=skips.counts.total(),

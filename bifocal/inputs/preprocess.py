@@ -38,7 +38,7 @@ class Preprocess(Settings):
         top, left = (round((side - size) / 2) for side in resized.shape[1:])
         return resized[:, top : top + size, left : left + size]
 
-    def normalize(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "..."]:
+    def normalize(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, ...]:
         """Return (x / 255 - mean) / std in float32, on the device where the pictures are."""
         mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1) * 255
         std = torch.tensor(self.std, device=images.device).view(3, 1, 1) * 255
@@ -48,7 +48,7 @@ class Preprocess(Settings):
 class Augment(Settings):
     """What training does to a picture. The defaults are the paper's."""
 
-    min_area: float = Field(1.0, gt=0, le=1)
+    min_area: float = Field(default=1.0, gt=0, le=1)
     """Smallest share of the largest square that the random crop may cut out."""
     horizontal_flip: bool = False
     """Mirror every second picture. Off where captions speak of left and right."""

@@ -1,0 +1,1 @@
+"""Both towers, the model and the named architectures."""

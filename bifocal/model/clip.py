@@ -44,12 +44,16 @@ class CLIP(TextTransformer):
 
     logit_scale: nn.Parameter
     """Logarithm of the multiplier, as in published checkpoints."""
+    logit_bias: nn.Parameter | None
+    """Added to the logits, for models of a sigmoid loss; None for the paper's."""
 
     def __init__(self, config: CLIPConfig, seed: int = 0) -> None:
         super().__init__(config.text, config.embed_dim, config.activation)
         self.config = config
         self.visual: VisionTransformer | ModifiedResNet = _image_tower(config)
         self.logit_scale = nn.Parameter(torch.empty(()))
+        biased = config.init_logit_bias is not None
+        self.register_parameter("logit_bias", nn.Parameter(torch.empty(())) if biased else None)
         if not self.logit_scale.is_meta:
             self.initialize(torch.Generator().manual_seed(seed))
 
@@ -79,18 +83,19 @@ class CLIP(TextTransformer):
         tokens: Int[Tensor, "batch length"],
     ) -> Features:
         """Return what a contrastive loss reads: both features and the multiplier."""
-        return Features(
-            self.encode_image(images), self.encode_text(tokens), self.logit_scale.exp()
-        )
+        image, text = self.encode_image(images), self.encode_text(tokens)
+        return Features(image, text, self.logit_scale.exp(), self.logit_bias)
 
     def forward(
         self,
         images: Float[Tensor, "images 3 height height"],
         tokens: Int[Tensor, "texts length"],
     ) -> tuple[Float[Tensor, "images texts"], Float[Tensor, "texts images"]]:
-        """Return (logits_per_image, logits_per_text): exp(logit_scale) · cosine similarities."""
+        """Return (logits_per_image, logits_per_text): exp(logit_scale) · cosines (+ logit_bias)."""
         features = self.features(images, tokens)
         logits_per_image = features.logit_scale * features.image @ features.text.T
+        if features.logit_bias is not None:
+            logits_per_image = logits_per_image + features.logit_bias
         return logits_per_image, logits_per_image.T
 
     @torch.no_grad()
@@ -104,6 +109,8 @@ class CLIP(TextTransformer):
         self.initialize_text(generator)
         self.visual.initialize(generator)
         self.logit_scale.fill_(math.log(1 / self.config.init_temperature))
+        if self.logit_bias is not None:
+            self.logit_bias.fill_(self.config.init_logit_bias or 0.0)
 
 
 def _image_tower(config: CLIPConfig) -> VisionTransformer | ModifiedResNet:

@@ -106,8 +106,10 @@ class CLIPConfig(Settings):
     vision: VisionConfig
     text: TextConfig = Field(default_factory=TextConfig)
     activation: Activation = "quick_gelu"
-    init_temperature: float = Field(0.07, gt=0)
+    init_temperature: float = Field(default=0.07, gt=0)
     """Start of the learnable temperature; logit_scale starts at its inverse (section 2.5)."""
+    init_logit_bias: float | None = None
+    """Start of a learnable bias of the logits; None for the paper's models, which have none."""
 
 
 def _check_heads(width: int, heads: int) -> None:

@@ -50,7 +50,9 @@ class MultiheadAttention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
+    def forward(
+        self, x: Float[Tensor, "batch length width"]
+    ) -> Float[Tensor, "batch length width"]:
         """Return softmax(q kᵀ / √d) v, projected."""
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -74,7 +76,9 @@ class ResidualAttentionBlock(nn.Module):
         )
         self.ln_2 = nn.LayerNorm(width)
 
-    def forward(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
+    def forward(
+        self, x: Float[Tensor, "batch length width"]
+    ) -> Float[Tensor, "batch length width"]:
         """Return the residual stream after one block."""
         x = x + self.attn(self.ln_1(x))
         return x + self.mlp(self.ln_2(x))
@@ -92,7 +96,9 @@ class Transformer(nn.Module):
             *(ResidualAttentionBlock(width, heads, causal, activation) for _ in range(layers))
         )
 
-    def forward(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
+    def forward(
+        self, x: Float[Tensor, "batch length width"]
+    ) -> Float[Tensor, "batch length width"]:
         """Return the residual stream after all blocks."""
         return self.resblocks(x)
 
@@ -109,7 +115,12 @@ class Transformer(nn.Module):
             nn.init.normal_(block.attn.out_proj.weight, std=out_std, generator=generator)
             nn.init.normal_(fc_in.weight, std=(2 * self.width) ** -0.5, generator=generator)
             nn.init.normal_(fc_out.weight, std=out_std, generator=generator)
-            for bias in (block.attn.in_proj_bias, block.attn.out_proj.bias, fc_in.bias, fc_out.bias):
+            for bias in (
+                block.attn.in_proj_bias,
+                block.attn.out_proj.bias,
+                fc_in.bias,
+                fc_out.bias,
+            ):
                 nn.init.zeros_(bias)
             block.ln_1.reset_parameters()
             block.ln_2.reset_parameters()

@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import MaxNLocator
 
 from bifocal.report.formats import format_number, format_percent, tick_texts
-from bifocal.report.markup import Html, element, fragment, one_line
+from bifocal.report.markup import Html, element, one_line
 from bifocal.report.pictures import thumbnail
 from bifocal.report.theme import INK, MUTED, PRINTED, drawing, inline_svg, pixel_figure
 
@@ -61,7 +61,7 @@ def heat_map(matrix: HeatMap) -> Html:
     """Return the matrix as a captioned figure with a colour bar, cells square."""
     caption = element(
         "figcaption",
-        fragment(element("b", matrix.title)),
+        element("b", matrix.title),
         element("small", matrix.note) if matrix.note else "",
     )
     values = np.asarray(matrix.values, dtype=np.float64)
@@ -100,9 +100,9 @@ def heat_map(matrix: HeatMap) -> Html:
 
 
 def _limits(matrix: HeatMap, values: np.ndarray) -> tuple[float, float]:
-    if matrix.scale == "share":
-        return 0.0, max(float(np.nanmax(values)), 0.01)
     finite = values[np.isfinite(values)]
+    if matrix.scale == "share":
+        return 0.0, max(float(finite.max()), 0.01)
     if matrix.scale == "diverging":
         reach = float(np.abs(finite).max()) or 1.0
         return -reach, reach

@@ -1,0 +1,1 @@
+"""A run: settings, state, one step, the loop, checkpoints and metrics."""

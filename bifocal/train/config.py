@@ -43,7 +43,7 @@ class DataConfig(Settings):
     batch_size: PositiveInt = 256
     """Pairs of one step, over all processes."""
     threads: PositiveInt = 2
-    max_bad: float = Field(0.1, ge=0, le=1)
+    max_bad: float = Field(default=0.1, ge=0, le=1)
     """Largest share of samples that may be skipped before the run stops."""
 
 
@@ -67,8 +67,8 @@ class OptimConfig(Settings):
     """AdamW and its schedule; paper tables 18 and 19."""
 
     lr: PositiveFloat
-    weight_decay: float = Field(0.2, ge=0)
-    beta1: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=0.2, ge=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(ge=0, lt=1)
     eps: PositiveFloat
     warmup_steps: NonNegativeInt = 2000
@@ -109,7 +109,7 @@ class ZeroShotConfig(Settings):
 class EvaluateConfig(Settings):
     """What is measured on the way and at the end."""
 
-    zero_shot: dict[str, ZeroShotConfig] = {}
+    zero_shot: dict[str, ZeroShotConfig] = Field(default_factory=dict)
     """Data sets by name."""
     retrieval: bool = True
     """Recall both ways on data.val, if there is one."""
@@ -126,7 +126,7 @@ class RunConfig(Settings):
     data: DataConfig
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
     normalize: NormalizeConfig = Field(default_factory=NormalizeConfig)
-    augment: Augment = Field(default_factory=Augment)
+    augment: Augment = Field(default_factory=lambda: Augment())
     optim: OptimConfig
     train: ScheduleConfig
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
@@ -178,6 +178,8 @@ def _model(table: Mapping[str, Any], origin: str) -> tuple[CLIPConfig, str]:
     if size is not None:
         table = merge(table, {"vision": {"image_size": size}})
     if not (base or table):
-        raise ConfigError(f"{origin}: no model; set model.preset to one of {', '.join(zoo.names())}")
+        raise ConfigError(
+            f"{origin}: no model; set model.preset to one of {', '.join(zoo.names())}"
+        )
     merged = merge(base, table)
     return build(CLIPConfig, merged, f"{origin}, model"), preset

@@ -20,19 +20,23 @@ METRICS = "metrics.jsonl"
 class MetricsLog:
     """Writes `metrics.jsonl` and TensorBoard events into the run's folder.
 
-    A resumed run drops the lines that lie beyond its checkpoint, so that the file tells one
-    story.
+    A resumed run drops the lines that lie beyond its checkpoint, and a complete one that of its
+    last evaluation, which is done again: the file tells one story.
 
     Args:
+        run: as it stands before its next step.
         out: the run's folder.
-        step: where the run stands.
-        every: steps between records of the training loss.
     """
 
-    def __init__(self, out: Path, step: int, every: int) -> None:
-        self._every = every
+    def __init__(self, run: Run, out: Path) -> None:
+        self._every = run.config.train.log_every
+        step = run.step
         path = out / METRICS
-        kept = [row for row in read_metrics(out) if row["step"] <= step]
+        kept = [
+            row
+            for row in read_metrics(out)
+            if row["step"] <= step and (row["kind"] == "train" or row["step"] < run.total_steps)
+        ]
         path.write_text("".join(json.dumps(row) + "\n" for row in kept), "utf-8")
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)

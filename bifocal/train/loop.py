@@ -19,7 +19,9 @@ from bifocal.train.step import train_step
 def train(
     run: Run, out: Path, loss_fn: ContrastiveLoss, hooks: Sequence[Hook], evaluate: Evaluate
 ) -> None:
-    """Train `run` to its end and leave the last checkpoint in `out`.
+    """Train `run` to its end, leave the last checkpoint in `out` and evaluate.
+
+    A run that is already at its end is only evaluated.
 
     Ctrl-C or SIGTERM finishes the step, writes a checkpoint and raises `Interrupted`; a second
     Ctrl-C stops at once.
@@ -37,15 +39,17 @@ def train(
             for hook in hooks:
                 hook.on_step(run, metrics)
             last = run.step == run.total_steps
-            if last or (config.evaluate_every and run.step % config.evaluate_every == 0):
+            if last or run.step % config.checkpoint_every == 0:
+                checkpoint.save(run, out)
+            if config.evaluate_every and run.step % config.evaluate_every == 0 and not last:
                 _evaluate(run, hooks, evaluate, last)
-            if last or stop.is_set() or run.step % config.checkpoint_every == 0:
-                folder = checkpoint.save(run, out)
             if stop.is_set() and not last:
+                folder = checkpoint.save(run, out)
                 raise Interrupted(
                     f"stopped at step {run.step} of {run.total_steps}; saved {folder}. "
                     "Run the same command again to go on from there"
                 )
+        _evaluate(run, hooks, evaluate, last=True)
 
 
 @contextmanager
@@ -63,7 +67,7 @@ def stop_requests() -> Iterator[threading.Event]:
         stop.set()
         signal.signal(number, previous[number])
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
     previous = {number: signal.signal(number, request) for number in numbers}
     try:
         yield stop

@@ -75,6 +75,4 @@ def backward(features: Features, gradients: Features) -> None:
     """Carry the gradients of features on to the parameters of both towers."""
     outputs = (features.image, features.text, features.logit_scale)
     seeds = (gradients.image, gradients.text, gradients.logit_scale)
-    torch.autograd.backward(
-        outputs, [g.to(f.dtype) for f, g in zip(outputs, seeds, strict=True)]
-    )
+    torch.autograd.backward(outputs, [g.to(f.dtype) for f, g in zip(outputs, seeds, strict=True)])

@@ -189,7 +189,11 @@ def test_write_replaces_whole_pages_only(tmp_path: Path, monkeypatch: pytest.Mon
             Page("second").write(path)
     assert path.read_text(encoding="utf-8") == old
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
+    # A reader who holds the old page open keeps all of it: it is replaced, never overwritten.
+    held = tmp_path / "held.html"
+    held.hardlink_to(path)
     Page("second").write(path)
+    assert held.read_text(encoding="utf-8") == old
     assert "second" in path.read_text(encoding="utf-8")
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
 

@@ -90,12 +90,12 @@ def test_labels_stand_at_the_ends_of_their_lines():
 
 @pytest.mark.behaviour
 def test_colours_follow_the_page_and_text_stays_text():
-    figure = line_plot(LinePlot("cost $5 or $6", [Series("$5", [1, 2], [1, 2])] * 8))
+    figure = line_plot(LinePlot("cost $5 or $6", [Series("$5 or $6", [1, 2], [1, 2])] * 8))
     assert "#0000" not in figure
     assert "#000000" not in figure
     assert "var(--series-6)" in figure
     assert "DejaVu" not in figure
-    assert "$5 2" in figure
+    assert ">$5 or $6 2<" in figure
 
 
 @pytest.mark.behaviour

@@ -1,11 +1,10 @@
-"""A zero-shot classifier: one unit vector a class.
+"""The head of a zero-shot classifier: one unit vector a class.
 
 Paper section 3.1: a linear classifier whose weights the text tower wrote.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -14,29 +13,26 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class ZeroShotClassifier:
+class ZeroShotHead:
     """Classes as directions in the shared space.
 
     Attributes:
-        weights: unit vectors, in the order of the names.
-        class_names: what they mean.
+        weights: unit vectors.
         logit_scale: multiplies the cosine similarities.
     """
 
     weights: Float[Tensor, "classes embed_dim"]
-    class_names: tuple[str, ...]
     logit_scale: Float[Tensor, ""]
 
     @classmethod
     def from_prompts(
         cls,
         features: Float[Tensor, "classes templates embed_dim"],
-        class_names: Sequence[str],
         logit_scale: Float[Tensor, ""],
-    ) -> ZeroShotClassifier:
+    ) -> ZeroShotHead:
         """Return the ensemble: unit features averaged a class, and normalised again."""
         weights = F.normalize(features.mean(dim=1), dim=-1)
-        return cls(weights, tuple(class_names), logit_scale.detach().float().cpu())
+        return cls(weights, logit_scale.detach().float().cpu())
 
     def logits(
         self, image_features: Float[Tensor, "images embed_dim"]
