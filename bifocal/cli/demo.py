@@ -53,7 +53,7 @@ def demo(
     picture_grid(items, trained.out / "predictions.png")
     section = Section("Ten pictures of unseen combinations", [predictions(items)])
     report = write_report(
-        trained.run, trained.evaluations, trained.metrics | headline, trained.out, [section]
+        trained.run, trained.evaluations, {**trained.metrics, **headline}, trained.out, [section]
     )
     _show(trained, headline, items, console)
     console.print(f"results {results}\nreport  {report}", highlight=False)

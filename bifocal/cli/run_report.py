@@ -78,8 +78,11 @@ def prediction(
 ) -> Prediction:
     """Return a picture's five likeliest labels for a gallery."""
     best = probabilities.topk(min(5, len(names)))
-    labels = zip((names[n] for n in best.indices.tolist()), best.values.tolist(), strict=True)
-    return Prediction(image, list(labels), None if truth is None else names[truth])
+    labels = [
+        (str(names[n]), float(value))
+        for n, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
+    return Prediction(image, labels, None if truth is None else names[truth])
 
 
 def _curves(run: Run, evaluations: Evaluations, out: Path) -> list[str]:

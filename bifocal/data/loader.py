@@ -10,7 +10,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -103,75 +103,30 @@ class _Prepared(NamedTuple):
     key: str
 
 
-class Loader:
-    """Iterates over the batches of one rank, for ever.
+@dataclass(frozen=True)
+class Samples:
+    """What stands at each position, ready to be trained on.
 
-    Args:
+    Attributes:
         source: the samples.
         plan: their order.
         tokenizer: makes ids of captions.
         transform: picture and draw to the training picture.
-        batch_size: pairs of the global batch; every rank gets an equal part.
-        world: rank and size.
-        threads: that decode.
-        position: where to begin, as a cursor tells it.
         skips: counts what is left out.
-
-    Raises:
-        ConfigError: the batch is larger than the data, or does not divide among the ranks.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        plan: Plan,
-        tokenizer: Tokenizer,
-        transform: Transform,
-        batch_size: int,
-        *,
-        world: World,
-        threads: int = 2,
-        position: int = 0,
-        skips: Skips | None = None,
-    ) -> None:
-        if batch_size > len(source):
-            raise ConfigError(
-                f"a batch of {batch_size} pairs from data of {len(source)}: a pair would stand "
-                f"beside itself; set data.batch_size to {len(source)} or less"
-            )
-        if batch_size % world.size:
-            raise ConfigError(
-                f"data.batch_size {batch_size} does not divide among {world.size} processes"
-            )
-        self.source, self.plan, self.tokenizer, self.transform = source, plan, tokenizer, transform
-        self.batch_size, self.world = batch_size, world
-        self.skips = skips or Skips()
-        self._position = position
-        self._threads = max(1, threads)
+    source: Source
+    plan: Plan
+    tokenizer: Tokenizer
+    transform: Transform
+    skips: Skips = field(default_factory=Skips)
 
-    def __iter__(self) -> Generator[Batch, None, None]:
-        # Two batches beyond the one in use keep the threads busy; what is read ahead is never
-        # counted as consumed, since each batch carries its own cursor.
-        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
-        waiting: deque[tuple[int, list[Future[list[_Prepared]]]]] = deque()
-        position = self._position
-        try:
-            while True:
-                while len(waiting) < 3:
-                    waiting.append((position + self.batch_size, self._submit(pool, position)))
-                    position += self.batch_size
-                end, jobs = waiting.popleft()
-                yield self._assemble([one for job in jobs for one in job.result()], end)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    def prepare(self, positions: range) -> list[_Prepared]:
+        """Return the samples at `positions`, bad ones replaced and counted.
 
-    def _submit(self, pool: ThreadPoolExecutor, start: int) -> list[Future[list[_Prepared]]]:
-        local = self.batch_size // self.world.size
-        first = start + self.world.rank * local
-        spans = [range(p, min(p + JOB, first + local)) for p in range(first, first + local, JOB)]
-        return [pool.submit(self._prepare_all, span) for span in spans]
-
-    def _prepare_all(self, positions: range) -> list[_Prepared]:
+        Raises:
+            DataError: too many are bad.
+        """
         prepared = [self._prepare(position) for position in positions]
         self.skips.saw(len(prepared), sum(one.truncated for one in prepared))
         return prepared
@@ -195,13 +150,73 @@ class Loader:
             "look at the data before training on them"
         )
 
+
+class Loader:
+    """Iterates over the batches of one rank, for ever.
+
+    Args:
+        samples: what stands at each position.
+        batch_size: pairs of the global batch; every rank gets an equal part.
+        world: rank and size.
+        threads: that decode.
+        position: where to begin, as a cursor tells it.
+
+    Raises:
+        ConfigError: the batch is larger than the data, or does not divide among the ranks.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        batch_size: int,
+        *,
+        world: World,
+        threads: int = 2,
+        position: int = 0,
+    ) -> None:
+        size = samples.plan.size
+        if batch_size > size:
+            raise ConfigError(
+                f"a batch of {batch_size} pairs from data of {size}: a pair would stand "
+                f"beside itself; set data.batch_size to {size} or less"
+            )
+        if batch_size % world.size:
+            raise ConfigError(
+                f"data.batch_size {batch_size} does not divide among {world.size} processes"
+            )
+        self.samples, self.batch_size, self.world = samples, batch_size, world
+        self._position = position
+        self._threads = max(1, threads)
+
+    def __iter__(self) -> Generator[Batch, None, None]:
+        # Two batches beyond the one in use keep the threads busy; what is read ahead is never
+        # counted as consumed, since each batch carries its own cursor.
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
+        waiting: deque[tuple[int, list[Future[list[_Prepared]]]]] = deque()
+        position = self._position
+        try:
+            while True:
+                while len(waiting) < 3:
+                    waiting.append((position + self.batch_size, self._submit(pool, position)))
+                    position += self.batch_size
+                end, jobs = waiting.popleft()
+                yield self._assemble([one for job in jobs for one in job.result()], end)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(self, pool: ThreadPoolExecutor, start: int) -> list[Future[list[_Prepared]]]:
+        local = self.batch_size // self.world.size
+        first = start + self.world.rank * local
+        spans = [range(p, min(p + JOB, first + local)) for p in range(first, first + local, JOB)]
+        return [pool.submit(self.samples.prepare, span) for span in spans]
+
     def _assemble(self, prepared: Sequence[_Prepared], end: int) -> Batch:
         return Batch(
             images=torch.stack([one.image for one in prepared]),
             tokens=pad([one.tokens for one in prepared]),
             lengths=torch.tensor([len(one.tokens) for one in prepared]),
             keys=tuple(one.key for one in prepared),
-            cursor=Cursor(end, self.plan.identity),
+            cursor=Cursor(end, self.samples.plan.identity),
         )
 
 

@@ -7,7 +7,7 @@ tar shards, the built-in scenes) or what becomes of them (decoding, batching, tr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class Sample:
     label: int | None
 
 
+@runtime_checkable
 class Source(Protocol):
     """Samples by index; reading is free of side effects and safe from any thread.
 

@@ -54,7 +54,7 @@ def open_source(spec: str, reading: Reading) -> Source:
         return _folder(path, reading)
     if path.suffix.lower() in TABLES:
         return TableSource(path, reading.image_column, reading.caption_column)
-    found = sorted(Path(name) for name in glob.glob(str(path)))
+    found = sorted(Path(name) for name in glob.glob(str(path)))  # noqa: PTH207 - absolute too
     if not found:
         raise DataError(
             f"nothing matches '{path}': give a pattern of tar shards, a table, or a folder; "

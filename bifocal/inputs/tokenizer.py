@@ -111,6 +111,10 @@ class Tokenizer:
         """Id of end-of-text, the highest of all."""
         return len(self._symbols) - 1
 
+    def symbol(self, number: int) -> str:
+        """Return the symbol that an id stands for, in the alphabet of byte characters."""
+        return self._symbols[number]
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text of any length, without start and end."""
         cache = self._cache

@@ -14,12 +14,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import httpx
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
@@ -90,10 +88,10 @@ def fetch(
             f"{'the cache' if offline or constants.HF_HUB_OFFLINE else 'the hub'} has no weights "
             f"of {repository} that bifocal reads: expected one of {', '.join(weights)}"
         )
-    for name in (*DESCRIPTIONS, *chosen):
+    for name in DESCRIPTIONS:
         if name in present:
-            path = fetch_file(repository, name, cache_dir, offline)
-    return path.parent
+            fetch_file(repository, name, cache_dir, offline)
+    return fetch_file(repository, chosen[0], cache_dir, offline).parent
 
 
 def fetch_file(
@@ -163,13 +161,15 @@ def _ask(repository: str, question: Callable[[], T]) -> T:
     except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"the hub has no such model: {repository} ({reason})") from None
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the transport's own errors differ by hub version
         raise _unreachable(repository, error) from None
 
 
 def _unreachable(repository: str, error: BaseException) -> CheckpointError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return CheckpointError(
-        f"cannot fetch {repository} from {constants.ENDPOINT}: {reason}. Try again (what arrived "
-        "is kept), or give a folder or a file"
+        f"cannot fetch {repository} from {constants.ENDPOINT}: {reason}. Try again, "
+        "or give a folder or a file"
     )

@@ -114,7 +114,7 @@ def write_files(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def write_openai(tokenizer: Tokenizer, path: Path) -> None:
-    """Write merges as OpenAI's `SimpleTokenizer(bpe_path)` reads them: a header, then one a line."""
+    """Write merges as OpenAI's `SimpleTokenizer(bpe_path)` reads them, under a header."""
     lines = ['"bpe_simple_vocab"', *(" ".join(merge) for merge in tokenizer.merges)]
     path.write_bytes(gzip.compress("\n".join(lines).encode("utf-8"), mtime=0))
 

@@ -6,7 +6,7 @@ every faster form.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch import Tensor
 from bifocal.types import Features
 
 
+@runtime_checkable
 class ContrastiveLoss(Protocol):
     """Maps features to a loss and to the gradients of the features.
 

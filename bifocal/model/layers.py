@@ -110,7 +110,8 @@ class Transformer(nn.Module):
         for block in self.resblocks.children():
             assert isinstance(block, ResidualAttentionBlock)
             fc_in, _, fc_out = block.mlp.children()
-            assert isinstance(fc_in, nn.Linear) and isinstance(fc_out, nn.Linear)
+            assert isinstance(fc_in, nn.Linear)
+            assert isinstance(fc_out, nn.Linear)
             nn.init.normal_(block.attn.in_proj_weight, std=in_std, generator=generator)
             nn.init.normal_(block.attn.out_proj.weight, std=out_std, generator=generator)
             nn.init.normal_(fc_in.weight, std=(2 * self.width) ** -0.5, generator=generator)

@@ -80,7 +80,9 @@ class ScheduleConfig(Settings):
     """How long to train and what happens on the way."""
 
     epochs: PositiveFloat | None = None
+    """Times that the data are seen; may be a fraction."""
     steps: PositiveInt | None = None
+    """Length of the run in steps; where both are set, this one counts."""
     precision: Precision = "float32"
     device: str = "auto"
     checkpoint_every: PositiveInt = 1000
@@ -93,8 +95,8 @@ class ScheduleConfig(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> ScheduleConfig:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("set exactly one of train.epochs and train.steps")
+        if self.epochs is None and self.steps is None:
+            raise ValueError("set train.epochs or train.steps: how long to train")
         return self
 
 

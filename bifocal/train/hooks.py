@@ -6,7 +6,7 @@ Hooks observe; only the loop and the step change the run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bifocal.train.state import Run
 from bifocal.train.step import StepMetrics
@@ -14,6 +14,7 @@ from bifocal.train.step import StepMetrics
 Metrics = Mapping[str, float]
 
 
+@runtime_checkable
 class Hook(Protocol):
     """Called by the loop; each method may do nothing."""
 

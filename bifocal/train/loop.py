@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from bifocal.errors import Interrupted
 from bifocal.loss.softmax import ContrastiveLoss
@@ -67,8 +68,8 @@ def stop_requests() -> Iterator[threading.Event]:
         stop.set()
         signal.signal(number, previous[number])
 
-    numbers: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.signal(number, request) for number in numbers}
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous: dict[int, Any] = {n: signal.signal(n, request) for n in numbers}
     try:
         yield stop
     finally:

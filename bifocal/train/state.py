@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from bifocal.data.loader import Loader, Skips
+from bifocal.data.loader import Loader, Samples, Skips
 from bifocal.data.plan import Plan
 from bifocal.data.sample import Source
 from bifocal.errors import ConfigError
@@ -53,16 +53,19 @@ class Run:
     def loader(self) -> Loader:
         """Return the training batches from where the run stands."""
         config, size = self.config, self.preprocess.image_size
-        return Loader(
+        samples = Samples(
             self.source,
             Plan(self.source, config.seed),
             self.tokenizer,
             lambda image, draw: random_crop(image, size, config.augment, draw),
+            self.skips,
+        )
+        return Loader(
+            samples,
             config.data.batch_size,
             world=self.world,
             threads=config.data.threads,
             position=self.cursor.position,
-            skips=self.skips,
         )
 
 

@@ -1,0 +1,1 @@
+"""Benchmarks, each one command, each beside a peer on the same inputs."""
