@@ -7,6 +7,7 @@ hook must be in place before bifocal is first imported, hence at the top of this
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -20,12 +21,20 @@ import hypothesis
 import pytest
 import torch
 
+from bifocal.inputs.preprocess import Preprocess
+from bifocal.inputs.tokenizer import BASE_SIZE, Tokenizer
+from bifocal.interop.vocabulary import PUBLISHED_FILE, shipped_vocabulary
+from bifocal.model.clip import CLIP
 from bifocal.model.config import (
     CLIPConfig,
     ModifiedResNetConfig,
     TextConfig,
     VisionTransformerConfig,
 )
+from bifocal.pretrained import Pretrained
+
+# Tiny models lose more to handing over between threads than they win.
+torch.set_num_threads(1)
 
 # A property is tried on the same examples every time, so that a red suite is red for everyone.
 hypothesis.settings.register_profile(
@@ -94,3 +103,44 @@ def tiny_resnet() -> CLIPConfig:
 def tiny(request: pytest.FixtureRequest) -> CLIPConfig:
     """Both image towers, one after the other."""
     return request.param
+
+
+def _random_clip(config: CLIPConfig, seed: int = 0) -> CLIP:
+    """Return a model none of whose tensors is at a round value, normalisation included."""
+    model = CLIP(config, seed).eval()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            noise = torch.randn(tensor.shape, generator=generator).to(tensor.dtype)
+            tensor.add_(noise.abs() if name.endswith("running_var") else 0.02 * noise)
+    return model
+
+
+def _random_pretrained(config: CLIPConfig, seed: int = 0) -> Pretrained:
+    """Return a random model with a vocabulary and a preprocessing that fit it."""
+    letters = [chr(n) for n in range(ord("a"), ord("z") + 1)]
+    pairs = [(a, b) for a in letters for b in letters]
+    merges = pairs[: config.text.vocab_size - BASE_SIZE]
+    tokenizer = Tokenizer(merges, config.text.context_length)
+    preprocess = Preprocess(image_size=config.vision.image_size)
+    return Pretrained(_random_clip(config, seed), tokenizer, preprocess)
+
+
+@pytest.fixture
+def random_clip() -> Callable[..., CLIP]:
+    return _random_clip
+
+
+@pytest.fixture
+def random_pretrained() -> Callable[..., Pretrained]:
+    return _random_pretrained
+
+
+@pytest.fixture(scope="session")
+def vocabulary() -> Path:
+    """Path of OpenAI's vocabulary, which is not in the repository."""
+    places = [REAL_DATA / PUBLISHED_FILE, shipped_vocabulary()]
+    for path in places:
+        if path is not None and path.is_file():
+            return path
+    pytest.skip(f"no {PUBLISHED_FILE} in {REAL_DATA}: set BIFOCAL_DATA to where it is")

@@ -99,7 +99,6 @@ class Skips:
 class _Prepared(NamedTuple):
     image: UInt8[Tensor, "3 size size"]
     tokens: list[int]
-    truncated: bool
     key: str
 
 
@@ -127,9 +126,7 @@ class Samples:
         Raises:
             DataError: too many are bad.
         """
-        prepared = [self._prepare(position) for position in positions]
-        self.skips.saw(len(prepared), sum(one.truncated for one in prepared))
-        return prepared
+        return [self._prepare(position) for position in positions]
 
     def _prepare(self, position: int) -> _Prepared:
         draw = self.plan.draw(position)
@@ -141,7 +138,9 @@ class Samples:
                     raise DataError("label without templates")
                 image = self.transform(read_image(sample), draw)
                 caption = sample.captions[int(draw.caption * len(sample.captions))]
-                return _Prepared(image, *self.tokenizer.encode_caption(caption), sample.key)
+                tokens, truncated = self.tokenizer.encode_caption(caption)
+                self.skips.saw(1, truncated)
+                return _Prepared(image, tokens, sample.key)
             except DataError as error:
                 self.skips.bad(self.source.place(index), str(error))
                 index = self.plan.substitute(position, attempt)

@@ -97,10 +97,10 @@ class CLIP(TextTransformer):
         tokens: Int[Tensor, "texts length"],
     ) -> tuple[Float[Tensor, "images texts"], Float[Tensor, "texts images"]]:
         """Return (logits_per_image, logits_per_text): exp(logit_scale) · cosines (+ logit_bias)."""
-        features = self.features(images, tokens)
-        logits_per_image = features.logit_scale * features.image @ features.text.T
-        if features.logit_bias is not None:
-            logits_per_image = logits_per_image + features.logit_bias
+        image_features, text_features = self.encode_image(images), self.encode_text(tokens)
+        logits_per_image = self.logit_scale.exp() * image_features @ text_features.T
+        if self.logit_bias is not None:
+            logits_per_image = logits_per_image + self.logit_bias
         return logits_per_image, logits_per_image.T
 
     @torch.no_grad()
