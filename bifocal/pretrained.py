@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bifocal.data.decode import decode, to_tensor
+from bifocal.data.decode import decode, to_rgb, to_tensor
 from bifocal.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from bifocal.inputs.preprocess import Preprocess
 from bifocal.inputs.prompts import PHOTO, prompts
@@ -163,7 +163,7 @@ def read_picture(picture: Picture) -> UInt8[Tensor, "3 height width"]:
     """
     match picture:
         case Image.Image():
-            return to_tensor(np.array(picture.convert("RGB")))
+            return to_tensor(np.array(to_rgb(picture)))
         case np.ndarray():
             return to_tensor(picture)
         case _:
@@ -184,6 +184,9 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Pretrained:
     folder = find_model(Path(path))
     try:
         table = json.loads((folder / CONFIG).read_text("utf-8"))
+        tables = isinstance(table, dict) and (table.get("model"), table.get("preprocess"))
+        if not (tables and all(isinstance(one, dict) for one in tables)):
+            raise ValueError(f"{CONFIG} does not hold the tables 'model' and 'preprocess'")
         if table["format"] != FORMAT:
             raise CheckpointError(f"{folder} has the format {table['format']}, expected {FORMAT}")
         config = build(CLIPConfig, table["model"], str(folder / CONFIG))

@@ -4,6 +4,8 @@ Shapes live in signatures (jaxtyping); here, and only here, beartype holds every
 hook must be in place before bifocal is first imported, hence at the top of this file.
 """
 
+# ruff: noqa: E402 - imports of bifocal must follow the hook
+
 from __future__ import annotations
 
 import os
@@ -111,8 +113,9 @@ def _random_clip(config: CLIPConfig, seed: int = 0) -> CLIP:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
-            noise = torch.randn(tensor.shape, generator=generator).to(tensor.dtype)
-            tensor.add_(noise.abs() if name.endswith("running_var") else 0.02 * noise)
+            if tensor.is_floating_point():
+                noise = torch.randn(tensor.shape, generator=generator)
+                tensor.add_(noise.abs() if name.endswith("running_var") else 0.02 * noise)
     return model
 
 

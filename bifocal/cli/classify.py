@@ -59,6 +59,8 @@ def _names(labels: str) -> list[str]:
             found = Path(labels[1:]).read_text("utf-8").splitlines()
         except OSError as error:
             raise ConfigError(f"cannot read the labels {labels[1:]}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"cannot read the labels {labels[1:]}: it is not UTF-8") from None
     else:
         found = labels.split(",")
     names = [name.strip() for name in found if name.strip()]

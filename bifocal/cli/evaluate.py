@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bifocal.data.sources import Reading, open_source
+from bifocal.errors import ConfigError
 from bifocal.evaluate.retrieval import retrieval as measure_retrieval
 from bifocal.evaluate.zero_shot import zero_shot as measure_zero_shot
 from bifocal.inputs.prompts import PHOTO
@@ -72,4 +73,7 @@ def _show(metrics: Mapping[str, float], output: Path | None) -> None:
         table.add_row(name.replace("_", " "), f"{value:,.0f}" if counted else f"{value:.2%}")
     Console().print(table)
     if output is not None:
-        output.write_text(json.dumps(dict(metrics), indent=2) + "\n", "utf-8")
+        try:
+            output.write_text(json.dumps(dict(metrics), indent=2) + "\n", "utf-8")
+        except OSError as error:
+            raise ConfigError(f"cannot write {output}: {error.strerror}") from None

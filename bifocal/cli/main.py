@@ -32,12 +32,17 @@ def run() -> None:
     try:
         app()
     except Interrupted as stop:
-        console.print(str(stop), highlight=False, markup=False)
+        _say(console, stop)
         sys.exit(130)
     except BifocalError as error:
         console.print("[red]error:[/red]", end=" ")
-        console.print(str(error), highlight=False, markup=False)
+        _say(console, error)
         sys.exit(1)
     except KeyboardInterrupt:
         console.print("stopped")
         sys.exit(130)
+
+
+def _say(console: Console, error: BifocalError) -> None:
+    """Print a message whose paths stay whole, to be copied."""
+    console.print(str(error), highlight=False, markup=False, overflow="ignore", crop=False)

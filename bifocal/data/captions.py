@@ -85,7 +85,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 def _json(raw: bytes) -> Mapping[str, Any]:
     try:
         table = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DataError("damaged JSON") from None
     return table if isinstance(table, dict) else {}
 

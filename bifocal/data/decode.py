@@ -20,8 +20,10 @@ from torch import Tensor
 from bifocal.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-MAX_PIXELS = 1 << 28
-"""A picture of more pixels is refused as a decompression bomb."""
+MAX_PIXELS = 178_956_970
+"""A picture of more pixels is refused as a decompression bomb: Pillow's bound, for JPEG too."""
+DAMAGE = (OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError)
+"""What Pillow's parsers raise on damage: a TIFF whose tags changed type ends in a TypeError."""
 
 
 def decode(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
@@ -33,6 +35,9 @@ def decode(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
     """
     if encoded[:2] == b"\xff\xd8":
         try:
+            height, width = simplejpeg.decode_jpeg_header(encoded)[:2]
+            if height * width > MAX_PIXELS:
+                raise DataError("too many pixels")
             return to_tensor(simplejpeg.decode_jpeg(encoded, colorspace="RGB"))
         except ValueError:
             pass  # CMYK and damaged files: Pillow reads the first and names what ails the second
@@ -46,6 +51,17 @@ def to_tensor(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[Tensor, "3 he
     return torch.from_numpy(image).permute(2, 0, 1)
 
 
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return the picture as RGB, transparency on white, 16 bits of grey as 8."""
+    if image.mode.startswith("I;16"):
+        # Pillow would cut every shade above 255 to white.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
 def _pillow(encoded: bytes) -> Image.Image:
     if not encoded:
         raise DataError("empty file")
@@ -53,16 +69,10 @@ def _pillow(encoded: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(encoded), formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError("too many pixels")
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                white = Image.new("RGBA", image.size, "white")
-                return Image.alpha_composite(white, image).convert("RGB")
-            return image.convert("RGB")
+            return to_rgb(image)
     except Image.UnidentifiedImageError:
         raise DataError("not a picture of a known format") from None
     except Image.DecompressionBombError:
         raise DataError("too many pixels") from None
-    except (OSError, ValueError, SyntaxError, EOFError):
+    except DAMAGE:
         raise DataError("truncated or damaged picture") from None

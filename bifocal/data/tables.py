@@ -41,7 +41,9 @@ class TableSource:
 
     def __init__(self, path: Path, image_column: str = "", caption_column: str = "") -> None:
         rows = _rows(path)
-        columns = list(rows[0]) if rows else []
+        if not rows:
+            raise DataError(f"{path} has no rows: each is a picture's path and a caption")
+        columns = list(rows[0])
         image = _column(path, columns, image_column, IMAGE_COLUMNS, "picture paths")
         caption = _column(path, columns, caption_column, CAPTION_COLUMNS, "captions")
         self._path = path
@@ -70,7 +72,7 @@ class TableSource:
         name, captions = self._samples[index]
         try:
             return Sample(name, (self._path.parent / name).read_bytes(), captions, None)
-        except OSError:
+        except (OSError, ValueError):  # a path may hold what no file system takes
             raise DataError("missing picture") from None
 
     def captions(self, index: int) -> tuple[str, ...]:
@@ -106,13 +108,20 @@ def _rows(path: Path) -> list[Row]:
                     return list(csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ","))
             case ".jsonl":
                 lines = path.read_text("utf-8", "replace").split("\n")
-                return [json.loads(line) for line in lines if line.strip()]
+                return [_table(line) for line in lines if line.strip()]
             case ".parquet":
                 return _parquet(path)
             case other:
                 raise ConfigError(f"{path}: '{other}' is no table; known are {', '.join(TABLES)}")
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"cannot read the table {path}: {error}") from None
+
+
+def _table(line: str) -> Row:
+    row = json.loads(line)
+    if not isinstance(row, dict):
+        raise ValueError(f"{line[:40]!r} is not a JSON object")
+    return row
 
 
 def _parquet(path: Path) -> list[Row]:

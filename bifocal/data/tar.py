@@ -7,6 +7,7 @@ that a bad block costs the members it touches and no others. Knows nothing of sa
 from __future__ import annotations
 
 import os
+import stat
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from bifocal.errors import DataError
 
 BLOCK = 512
 _LONG_NAME = (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE)
+_ASIDE = (tarfile.GNUTYPE_LONGLINK, tarfile.XGLTYPE)
+"""Headers that may stand between a long name and its member."""
+_WITHOUT_DATA = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE)
+"""No data follow these, whatever size they give."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +39,30 @@ def members(path: Path) -> Iterator[Member]:
         position, long_name = 0, ""
         while position + BLOCK <= end:
             file.seek(position)
-            try:
-                header = tarfile.TarInfo.frombuf(file.read(BLOCK), "utf-8", "surrogateescape")
-            except tarfile.HeaderError:
-                # Padding at the end, a hole or damage: headers lie on block boundaries.
-                position, long_name = position + BLOCK, ""
-                continue
+            header = _header(file.read(BLOCK))
             start = position + BLOCK
+            if header is None:
+                # Padding at the end, a hole or damage: headers lie on block boundaries.
+                position, long_name = start, ""
+                continue
             position = start + -(-header.size // BLOCK) * BLOCK
             if header.type in _LONG_NAME:
                 long_name = _long_name(header.type, file.read(header.size))
-            elif header.isreg() and start + header.size <= end:
-                yield Member(long_name or header.name, start, header.size)
+            elif header.type not in _ASIDE:
+                if header.isreg() and start + header.size <= end:
+                    yield Member(long_name or header.name, start, header.size)
                 long_name = ""
+
+
+def _header(block: bytes) -> tarfile.TarInfo | None:
+    """Return the header in a block, or None if there is none."""
+    try:
+        header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return None
+    if header.type in _WITHOUT_DATA:
+        header.size = 0
+    return header if header.size >= 0 else None
 
 
 class Reader:
@@ -62,6 +78,8 @@ class Reader:
             self._file = os.open(path, os.O_RDONLY)
         except OSError as error:
             raise DataError(f"cannot open the shard {path}: {error.strerror}") from None
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            raise DataError(f"cannot open the shard {path}: it is not a file")
 
     def read(self, member: Member) -> bytes:
         """Return the bytes of a member.

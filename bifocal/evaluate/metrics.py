@@ -1,4 +1,4 @@
-"""Accuracies and recalls from scores; ties are broken by order and never in one's favour."""
+"""Accuracies and recalls from scores; a tie, or a score that is no number, is never in favour."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def top_k_accuracy(
     A class that ties with the right one counts as scored above it.
     """
     own = logits.gather(1, labels[:, None])
-    rank = (logits >= own).sum(dim=1) - 1
+    rank = (~(logits < own)).sum(dim=1) - 1
     return (rank < k).float().mean().item()
 
 
@@ -47,7 +47,7 @@ def rank_of_best(
     item has the rank of the number of items.
     """
     best = scores.masked_fill(~relevant, float("-inf")).amax(dim=1, keepdim=True)
-    ahead = ((scores >= best) & ~relevant).sum(dim=1)
+    ahead = (~(scores < best) & ~relevant).sum(dim=1)
     return torch.where(relevant.any(dim=1), ahead, scores.shape[1])
 
 

@@ -20,6 +20,8 @@ from bifocal.settings import Settings
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+RIBBON = 100
+"""Longest side over shortest that is resized whole."""
 
 
 class Preprocess(Settings):
@@ -32,8 +34,13 @@ class Preprocess(Settings):
     def fit(self, image: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "3 size size"]:
         """Return the centre square of the picture whose shorter side is resized to the size."""
         size = self.image_size
-        height, width = image.shape[1:]
-        short = min(height, width)
+        short = min(image.shape[1:])
+        # A ribbon is cut to its middle first: resized whole, it would fill the memory.
+        top, left = (max(0, side - RIBBON * short) // 2 for side in image.shape[1:])
+        height, width = (
+            side - 2 * cut for side, cut in zip(image.shape[1:], (top, left), strict=True)
+        )
+        image = image[:, top : top + height, left : left + width]
         resized = resize(image, size * height // short, size * width // short)
         top, left = (round((side - size) / 2) for side in resized.shape[1:])
         return resized[:, top : top + size, left : left + size]

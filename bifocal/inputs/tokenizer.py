@@ -13,10 +13,12 @@ import html
 import itertools
 import json
 import re
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import ftfy
+import numpy as np
 import regex
 import torch
 from jaxtyping import Int
@@ -28,17 +30,22 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 END_OF_WORD = "</w>"
 BASE_SIZE = 2 * 256 + 2
 """Ids that every vocabulary has: bytes, word-final bytes, start and end of text."""
+PUBLISHED_MERGES = 49152 - 256 - 2
+"""Merges that OpenAI's models take from a file of 262,144; with the base they make 49,408 ids."""
 
 _SPECIAL = r"<\|startoftext\|>|<\|endoftext\|>"
 _CONTRACTION = r"'s|'t|'re|'ve|'m|'ll|'d"
 _WORD = regex.compile(
     rf"{_SPECIAL}|{_CONTRACTION}|[\p{{L}}]+|[\p{{N}}]|[^\s\p{{L}}\p{{N}}]+", regex.IGNORECASE
 )
-_ASCII_WORD = re.compile(rf"{_SPECIAL}|{_CONTRACTION}|[a-z]+|[0-9]|[^\sa-z0-9]+")
+_ASCII_WORD = re.compile(rf"[a-z]+|{_SPECIAL}|{_CONTRACTION}|[0-9]|[^\sa-z0-9]+")
+"""The same for lower-case printable ASCII; letters first, as nothing else begins with one."""
+_ASCII_SPACES = str.maketrans("\t\n\r", "   ")
 _SPACES = regex.compile(r"\s+")
 _CACHE_LIMIT = 1 << 20
 
 Merge = tuple[str, str]
+_EncodeWord = Callable[[str], tuple[int, ...]]
 
 
 def byte_characters() -> tuple[str, ...]:
@@ -55,19 +62,42 @@ def clean(text: str) -> str:
 
     Printable ASCII without an ampersand has nothing to repair and skips the repair.
     """
-    if _is_plain(text) and "&" not in text:
-        return " ".join(text.split()).lower()
+    plain = _plain(text)
+    if plain is not None:
+        return " ".join(plain.split())
     text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
     return _SPACES.sub(" ", text).strip().lower()
 
 
 def words(text: str) -> list[str]:
     """Return the words of a cleaned text: what merges never cross."""
-    return (_ASCII_WORD if _is_plain(text) else _WORD).findall(text)
+    return (_ASCII_WORD if text.isascii() and text.isprintable() else _WORD).findall(text)
 
 
-def _is_plain(text: str) -> bool:
-    return text.isascii() and text.isprintable()
+def _plain(text: str) -> str | None:
+    """Return `text` in lower case where no repair could change more, else None."""
+    if not text.isascii() or "&" in text:
+        return None
+    if not text.isprintable():
+        text = text.translate(_ASCII_SPACES)
+        if not text.isprintable():
+            return None
+    return text.lower()
+
+
+class _WordCache(dict[str, tuple[int, ...]]):
+    """Ids of words already met; an unknown word is merged as it is asked for."""
+
+    def __init__(self, special: dict[str, tuple[int, ...]], encode: _EncodeWord) -> None:
+        super().__init__(special)
+        self._special, self._encode = special, encode
+
+    def __missing__(self, word: str) -> tuple[int, ...]:
+        if len(self) >= _CACHE_LIMIT:
+            self.clear()
+            self.update(self._special)
+        ids = self[word] = self._encode(word)
+        return ids
 
 
 class Tokenizer:
@@ -94,7 +124,8 @@ class Tokenizer:
             raise TokenizerError("the vocabulary holds one symbol twice: it is damaged")
         self._ranks = {merge: rank for rank, merge in enumerate(self.merges)}
         self._symbols = [*symbols, START, END]
-        self._cache: dict[str, tuple[int, ...]] = self._empty_cache()
+        special = {START: (self.start,), END: (self.end,)}
+        self._cache = _WordCache(special, self._encode_word)
 
     @property
     def vocab_size(self) -> int:
@@ -117,17 +148,9 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text of any length, without start and end."""
-        cache = self._cache
-        ids: list[int] = []
-        for word in words(clean(text)):
-            known = cache.get(word)
-            if known is None:
-                known = self._encode_word(word)
-                if len(cache) >= _CACHE_LIMIT:
-                    cache = self._cache = self._empty_cache()
-                cache[word] = known
-            ids.extend(known)
-        return ids
+        plain = _plain(text)
+        found = words(clean(text)) if plain is None else _ASCII_WORD.findall(plain)
+        return list(itertools.chain.from_iterable(map(self._cache.__getitem__, found)))
 
     def encode_caption(self, text: str) -> tuple[list[int], bool]:
         """Return start, ids and end within the context, and whether ids were cut off."""
@@ -180,39 +203,38 @@ class Tokenizer:
                 "or bpe_simple_vocab_16e6.txt.gz"
             ) from None
 
-    def _empty_cache(self) -> dict[str, tuple[int, ...]]:
-        return {START: (self.start,), END: (self.end,)}
-
     def _encode_word(self, word: str) -> tuple[int, ...]:
         """Merge the bytes of one word, best rank first."""
         parts = [self._bytes[byte] for byte in word.encode("utf-8")]
         parts[-1] += END_OF_WORD
-        while len(parts) > 1:
-            pairs = set(zip(parts, parts[1:], strict=False))
-            best = min(pairs, key=lambda pair: self._ranks.get(pair, len(self._ranks)))
-            if best not in self._ranks:
-                break
-            merged: list[str] = []
-            for part in parts:
-                # `merged[-1]` is never the product of this merge unless best repeats a symbol,
-                # and then it has grown and cannot match again.
-                if merged and (merged[-1], part) == best:
-                    merged[-1] += part
-                else:
-                    merged.append(part)
-            parts = merged
+        last = len(self._ranks)
+        ranks = [self._ranks.get(pair, last) for pair in itertools.pairwise(parts)]
+        while ranks and (best := min(ranks)) < last:
+            # All places of the best pair are merged, from the left, before another is looked for;
+            # what a merge makes cannot be the best pair again, since it has grown.
+            while best in ranks:
+                n = ranks.index(best)
+                parts[n : n + 2] = [parts[n] + parts[n + 1]]
+                del ranks[n]
+                for at in (n - 1, n):
+                    if 0 <= at < len(ranks):
+                        ranks[at] = self._ranks.get((parts[at], parts[at + 1]), last)
         return tuple(self.ids[part] for part in parts)
 
 
 def pad(rows: Sequence[Sequence[int]], length: int | None = None) -> Int[Tensor, "batch length"]:
     """Return rows of ids as one matrix, padded with 0 to `length` or to the longest row."""
-    width = length or max(map(len, rows), default=0)
-    return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], dtype=torch.int64)
+    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    width = length or int(lengths.max(initial=0))
+    matrix = np.zeros((len(rows), width), dtype=np.int64)
+    ids = array("q", itertools.chain.from_iterable(rows))
+    matrix[np.arange(width) < lengths[:, None]] = np.frombuffer(ids, dtype=np.int64)
+    return torch.from_numpy(matrix)
 
 
 def openai_merges(text: str) -> list[Merge]:
     """Return the merges that OpenAI's models use of its vocabulary file: 48,894 after a header."""
-    lines = text.split("\n")[1 : 49152 - BASE_SIZE + 2 + 1]
+    lines = text.split("\n")[1 : 1 + PUBLISHED_MERGES]
     return [_pair(line) for line in lines]
 
 

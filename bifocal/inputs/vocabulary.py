@@ -23,6 +23,9 @@ from bifocal.inputs.tokenizer import (
     words,
 )
 
+_PRIVATE_USE = 0xE000
+"""First of the characters that stand for word-final bytes while merges are learned."""
+
 
 def train_tokenizer(captions: Iterable[str], vocab_size: int, context_length: int) -> Tokenizer:
     """Return a tokenizer whose merges are the most frequent of `captions`.
@@ -43,28 +46,42 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int, context_length: in
     return Tokenizer(merges, context_length)
 
 
+def _symbols() -> dict[str, str]:
+    """Return a character for each of the 512 byte symbols, word-final ones included.
+
+    The library numbers an end-of-word suffix's symbols in the order of a hash table and breaks
+    ties by number, so that equal captions would give unequal vocabularies; single characters it
+    numbers in their own order.
+    """
+    alphabet = byte_characters()
+    return {c: c for c in alphabet} | {
+        c + END_OF_WORD: chr(_PRIVATE_USE + n) for n, c in enumerate(alphabet)
+    }
+
+
 def _spelled(captions: Iterable[str]) -> Iterator[str]:
-    """Yield each caption as words of byte characters, set apart by single spaces."""
+    """Yield each caption as words of symbols' characters, set apart by single spaces."""
     alphabet = byte_characters()
     for caption in captions:
-        spelled = ("".join(alphabet[b] for b in w.encode("utf-8")) for w in words(clean(caption)))
-        yield " ".join(spelled)
+        encoded = (word.encode("utf-8") for word in words(clean(caption)))
+        yield " ".join(
+            "".join(alphabet[byte] for byte in word[:-1]) + chr(_PRIVATE_USE + word[-1])
+            for word in encoded
+        )
 
 
 def _learn(lines: Iterator[str], count: int) -> list[Merge]:
-    alphabet = list(byte_characters())
-    trainable = Trainable(models.BPE(end_of_word_suffix=END_OF_WORD))
+    symbols = _symbols()
+    trainable = Trainable(models.BPE())
     trainable.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.BpeTrainer(
-        # The library counts only the word-final bytes that occur; asking for all merges that
-        # occur twice and cutting the list gives the same merges for every such count.
-        vocab_size=count + BASE_SIZE,
+        vocab_size=count + len(symbols),
         min_frequency=2,
         show_progress=False,
-        initial_alphabet=alphabet,
-        limit_alphabet=len(alphabet),
-        end_of_word_suffix=END_OF_WORD,
+        initial_alphabet=list(symbols.values()),
+        limit_alphabet=len(symbols),
     )
     trainable.train_from_iterator(lines, trainer)
     learned = json.loads(trainable.to_str())["model"]["merges"]
-    return [(left, right) for left, right in learned][:count]
+    final = str.maketrans({one: symbol for symbol, one in symbols.items()})
+    return [(left.translate(final), right.translate(final)) for left, right in learned]

@@ -142,6 +142,8 @@ def read_torchscript(archive: ZipArchive) -> dict[str, Tensor]:
     """
     if archive.size("data.pkl") > MAX_PICKLE:
         raise CheckpointError(f"{archive.path}: a description of {archive.size('data.pkl')} bytes")
+    if "byteorder" in archive and archive.read("byteorder") != b"little":
+        raise CheckpointError(f"{archive.path} was written on a big-endian machine: save it anew")
     raw = archive.read("data.pkl")
     try:
         _check_memo(raw)

@@ -73,7 +73,7 @@ def fetch(
 
     Args:
         repository: owner/name on the hub.
-        weights: names of files of weights, the preferred first.
+        weights: names of files of weights, the preferred first; none for descriptions alone.
         cache_dir: where files are kept; huggingface_hub's own place by default.
         offline: whether only the cache is asked.
 
@@ -83,15 +83,14 @@ def fetch(
     """
     present = _present(repository, cache_dir, offline)
     chosen = [name for name in weights if name in present][:1]
-    if not chosen:
+    wanted = [name for name in DESCRIPTIONS if name in present] + chosen
+    if not wanted or (weights and not chosen):
+        place = "the cache" if offline or constants.HF_HUB_OFFLINE else "the hub"
         raise CheckpointError(
-            f"{'the cache' if offline or constants.HF_HUB_OFFLINE else 'the hub'} has no weights "
-            f"of {repository} that bifocal reads: expected one of {', '.join(weights)}"
+            f"{place} has no weights of {repository} that bifocal reads: expected one of "
+            f"{', '.join(weights or DESCRIPTIONS)}"
         )
-    for name in DESCRIPTIONS:
-        if name in present:
-            fetch_file(repository, name, cache_dir, offline)
-    return fetch_file(repository, chosen[0], cache_dir, offline).parent
+    return [fetch_file(repository, name, cache_dir, offline) for name in wanted][-1].parent
 
 
 def fetch_file(

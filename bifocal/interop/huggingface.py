@@ -19,7 +19,7 @@ from bifocal.errors import CheckpointError
 from bifocal.inputs.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess
 from bifocal.interop.huggingface_config import format_config, parse_config
 from bifocal.interop.keys import to_huggingface, to_openai
-from bifocal.interop.source import Hints, assemble, check_activation
+from bifocal.interop.source import MALFORMED, Hints, assemble, check_activation
 from bifocal.interop.vocabulary import find_tokenizer, write_files
 from bifocal.interop.weights import Weights, read_sharded, read_weights
 from bifocal.model.config import CLIPConfig
@@ -43,16 +43,25 @@ def read(folder: Path, hints: Hints) -> Pretrained:
         CheckpointError: it is damaged, or asks for what bifocal's towers do not have.
         TokenizerError: no vocabulary was found for it.
     """
-    path = folder / CONFIG
-    try:
-        config = parse_config(json.loads(path.read_text("utf-8")), path)
-        preprocess = _read_preprocess(folder, config)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{folder} is no folder of a CLIPModel: {error}") from None
-    check_activation(hints, path, config.activation)
+    config, preprocess = read_config(folder)
+    check_activation(hints, folder / CONFIG, config.activation)
     state = to_openai(_read_weights(folder).state)
     tokenizer = find_tokenizer(config.text, hints, folder, folder)
     return assemble(config, state, tokenizer, preprocess, folder)
+
+
+def read_config(folder: Path) -> tuple[CLIPConfig, Preprocess]:
+    """Return the architecture and the preprocessing that a folder of Hugging Face's describes.
+
+    Raises:
+        CheckpointError: the description is damaged, or asks for what bifocal does not have.
+    """
+    path = folder / CONFIG
+    try:
+        config = parse_config(json.loads(path.read_text("utf-8")), path)
+        return config, _read_preprocess(folder, config)
+    except MALFORMED as error:
+        raise CheckpointError(f"{folder} is no folder of a CLIPModel: {error}") from None
 
 
 def write(pretrained: Pretrained, folder: Path) -> None:

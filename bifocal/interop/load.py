@@ -15,9 +15,11 @@ import torch
 from bifocal import pretrained
 from bifocal.errors import CheckpointError, did_you_mean
 from bifocal.inputs.tokenizer import Tokenizer
-from bifocal.interop import hub, huggingface, open_clip, openai
-from bifocal.interop.huggingface_config import MODEL_TYPE
-from bifocal.interop.source import Hints
+from bifocal.interop import hub, huggingface, open_clip, open_clip_config, openai
+from bifocal.interop.huggingface_config import MODEL_TYPE, parse_config
+from bifocal.interop.source import MALFORMED, Hints
+from bifocal.interop.vocabulary import find_tokenizer
+from bifocal.model import zoo
 from bifocal.model.config import Activation, CLIPConfig
 from bifocal.pretrained import Pretrained
 
@@ -30,7 +32,7 @@ def load(
     device: str | torch.device = "cpu",
     *,
     activation: Activation | None = None,
-    architecture: CLIPConfig | None = None,
+    architecture: CLIPConfig | str | Path | None = None,
     vocabulary: Tokenizer | str | Path | None = None,
     cache_dir: str | Path | None = None,
     offline: bool = False,
@@ -42,7 +44,8 @@ def load(
             Face's; a file of weights; a published name (`ViT-B/32`); `owner/name` on the hub.
         device: where the weights go.
         activation: of a bare state dict, which cannot say it.
-        architecture: of a bare state dict whose heads are not 64 channels wide.
+        architecture: of a bare state dict whose heads are not 64 channels wide: itself, a name of
+            the zoo, or a configuration of open_clip's or Hugging Face's in a JSON file.
         vocabulary: for a source without one, where the published one is not installed.
         cache_dir: where downloads are kept.
         offline: whether nothing may be downloaded; `HF_HUB_OFFLINE=1` says the same.
@@ -54,7 +57,7 @@ def load(
     """
     given = Path(vocabulary) if isinstance(vocabulary, str) else vocabulary
     cache = Path(cache_dir) if cache_dir is not None else None
-    hints = Hints(activation, architecture, given, cache, offline)
+    hints = Hints(activation, read_architecture(architecture), given, cache, offline)
     return _to(read(source, hints), device)
 
 
@@ -83,6 +86,44 @@ def read_folder(folder: Path, hints: Hints) -> Pretrained:
     return pretrained.load(folder)
 
 
+def read_architecture(given: CLIPConfig | str | Path | None) -> CLIPConfig | None:
+    """Return the architecture of a name of the zoo, or of a JSON file of open_clip's or
+    Hugging Face's; one that is none of these stays what it is.
+
+    Raises:
+        CheckpointError: the file cannot be read, or asks for what bifocal's towers do not have.
+        ConfigError: no architecture has that name.
+    """
+    if given is None or isinstance(given, CLIPConfig):
+        return given
+    path = Path(given)
+    if not path.is_file():
+        return zoo.config(str(given))
+    try:
+        table = json.loads(path.read_text("utf-8"))
+        if "model_type" in table:
+            return parse_config(table, path)
+        return open_clip_config.parse_config(table.get("model_cfg", table), path)
+    except MALFORMED as error:
+        raise CheckpointError(f"{path} describes no CLIP: {error}") from None
+
+
+def read_tokenizer(folder: Path, hints: Hints) -> Tokenizer:
+    """Return the tokenizer of a folder of open_clip's or Hugging Face's, weights or none.
+
+    Raises:
+        CheckpointError: the folder has no configuration.
+        TokenizerError: no vocabulary was found for it.
+    """
+    if (folder / open_clip.CONFIG).is_file():
+        text = open_clip.read_config(folder)[0].text
+    elif _model_type(folder) is not None:
+        text = huggingface.read_config(folder)[0].text
+    else:
+        return pretrained.load(folder).tokenizer
+    return find_tokenizer(text, hints, folder, folder)
+
+
 def _read_named(name: str, hints: Hints) -> Pretrained:
     """Return a model of the hub, by its published name or its repository's."""
     if name in hub.REPOSITORIES:
@@ -91,9 +132,13 @@ def _read_named(name: str, hints: Hints) -> Pretrained:
         return read_folder(folder, replace(hints, activation=stated))
     repository = name.removeprefix(HUB_PREFIX)
     explicit = repository != name
-    if hub.is_repository(repository) and (explicit or not Path(name).parent.exists()):
-        return read_folder(_fetch(repository, hints), hints)
     hint = did_you_mean(name, hub.REPOSITORIES)
+    if hub.is_repository(repository) and (explicit or not Path(name).parent.exists()):
+        try:
+            folder = _fetch(repository, hints)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}{hint}") from None
+        return read_folder(folder, hints)
     raise CheckpointError(
         f"no file or folder '{name}', and no published model of that name{hint}. Published are "
         f"{', '.join(hub.REPOSITORIES)}; a repository of the hub is written owner/name"
@@ -106,12 +151,15 @@ def _fetch(repository: str, hints: Hints) -> Path:
 
 
 def _model_type(folder: Path) -> str | None:
-    """Return what transformers' config.json says a folder holds, or None if there is none."""
-    try:
-        table = json.loads((folder / huggingface.CONFIG).read_text("utf-8"))
-    except (OSError, ValueError):
+    """Return what transformers' config.json says a folder holds, or None if it says nothing."""
+    path = folder / huggingface.CONFIG
+    if not path.is_file():
         return None
-    return table.get("model_type") if isinstance(table, dict) else None
+    try:
+        stated = json.loads(path.read_text("utf-8")).get("model_type")
+    except MALFORMED as error:
+        raise CheckpointError(f"{path} is no configuration: {error}") from None
+    return stated if isinstance(stated, str) else None
 
 
 def _to(model: Pretrained, device: str | torch.device) -> Pretrained:

@@ -17,7 +17,7 @@ from torch import Tensor
 from bifocal.errors import CheckpointError
 from bifocal.inputs.preprocess import Preprocess
 from bifocal.interop import layout
-from bifocal.interop.keys import Naming, naming, strip_wrappers, to_openai
+from bifocal.interop.keys import to_openai
 from bifocal.interop.source import Hints, assemble, check_activation
 from bifocal.interop.vocabulary import PUBLISHED_SIZE, find_tokenizer, write_openai
 from bifocal.interop.weights import Storage, read_weights
@@ -43,19 +43,14 @@ def read(path: Path, hints: Hints) -> Pretrained:
     weights = read_weights(path)
     # Hugging Face's names are no less bare: the activation stands in a config.json, not here.
     published = weights.storage is Storage.TORCHSCRIPT
-    state = _only_weights(to_openai(_only_weights(weights.state)))
+    state = only_weights(to_openai(only_weights(weights.state)))
     config = _architecture(state, hints, published, path)
     tokenizer = find_tokenizer(config.text, hints, path, None)
     return assemble(config, state, tokenizer, _preprocess(config), path)
 
 
-def is_published_layout(state: dict[str, Tensor]) -> bool:
-    """Return whether weights are under OpenAI's own names."""
-    return naming(strip_wrappers(state)) is Naming.OPENAI
-
-
 def write(pretrained: Pretrained, path: Path) -> Path | None:
-    """Write a state dict that `clip.load(path)` of OpenAI's package builds its model from.
+    """Write a state dict that `clip.model.build_model` of OpenAI's package builds its model from.
 
     A vocabulary other than the published one goes beside it, as `SimpleTokenizer` reads it.
 
@@ -83,7 +78,8 @@ def write(pretrained: Pretrained, path: Path) -> Path | None:
         raise CheckpointError(f"cannot write OpenAI's layout to {path}: {error}") from None
 
 
-def _only_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def only_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return `state` without the constants that OpenAI's archives keep among the weights."""
     kept = state.items()
     return {n: t for n, t in kept if n not in NOT_WEIGHTS and not n.endswith(ATTENTION_MASK)}
 
@@ -94,6 +90,13 @@ def _architecture(
     if published:
         check_activation(hints, path, "quick_gelu")
     if hints.architecture is not None:
+        stated = hints.architecture.activation
+        check_activation(hints, path, stated)
+        if published and stated != "quick_gelu":
+            raise CheckpointError(
+                f"{path} is an archive of OpenAI's, which means quick_gelu, and the architecture "
+                f"says {stated}: name the one with quick_gelu"
+            )
         return hints.architecture
     activation: Activation | None = "quick_gelu" if published else hints.activation
     if activation is None:

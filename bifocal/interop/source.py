@@ -19,6 +19,12 @@ from bifocal.model.clip import CLIP
 from bifocal.model.config import Activation, CLIPConfig
 from bifocal.pretrained import Pretrained, check_state
 
+MALFORMED = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError),
+    *(ArithmeticError, RecursionError),
+)
+"""What reading a table raises whose content is not what its name promises."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hints:
@@ -52,6 +58,10 @@ def assemble(
     Raises:
         CheckpointError: the parts do not belong together; the message names the origin.
     """
+    stages = config.vision.layers
+    layers = config.text.layers + (stages if isinstance(stages, int) else sum(stages))
+    if layers > len(state):
+        raise CheckpointError(f"{origin} has {len(state)} weights, too few for {layers} layers")
     with torch.device("meta"):
         model = CLIP(config)
     weights = {name: as_float32(tensor) for name, tensor in state.items()}

@@ -17,7 +17,7 @@ from typing import Any
 from bifocal.errors import CheckpointError, TokenizerError
 from bifocal.inputs.tokenizer import Merge, Tokenizer
 from bifocal.interop import hub
-from bifocal.interop.source import Hints
+from bifocal.interop.source import MALFORMED, Hints
 from bifocal.model.config import TextConfig
 
 PUBLISHED_SIZE = 49408
@@ -86,7 +86,7 @@ def read_files(folder: Path, context_length: int) -> Tokenizer | None:
             merges = _merges_of_lines(folder / "merges.txt")
             vocab = json.loads((folder / "vocab.json").read_text("utf-8"))
             return _checked(merges, vocab, context_length, folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         raise CheckpointError(f"the tokenizer in {folder} cannot be read: {error}") from None
     return None
 

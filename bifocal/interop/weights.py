@@ -78,7 +78,7 @@ def read_sharded(index: Path) -> Weights:
     """
     try:
         names = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{index} is no index of weights: {error}") from None
     state: dict[str, Tensor] = {}
     for name in sorted(names):

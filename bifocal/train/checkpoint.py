@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def save(run: Run, out: Path) -> Path:
         CheckpointError: the disk is full or not writable; earlier checkpoints are untouched.
     """
     final = out / FOLDER / f"step-{run.step:08d}"
-    if final.exists():
+    if final.exists() and _fault(final) is None:
         return final
     temporary = final.with_name(UNFINISHED + final.name)
     try:
@@ -45,15 +45,18 @@ def save(run: Run, out: Path) -> Path:
         run.pretrained.save(temporary)
         save_file(_statistics(run), temporary / OPTIMIZER)
         (temporary / RUN_CONFIG).write_text(run.config.to_json(), "utf-8")
-        state = {
+        state: dict[str, Any] = {
             "step": run.step,
             "position": run.cursor.position,
             "data": run.cursor.identity,
             "sha256": {path.name: _sha256(path) for path in sorted(temporary.iterdir())},
         }
+        state["sha256"][STATE] = _state_sha256(state)
         (temporary / STATE).write_text(json.dumps(state, indent=2) + "\n", "utf-8")
         for path in temporary.iterdir():
             _sync(path)
+        if final.exists():
+            shutil.rmtree(final)  # a damaged one: its like was trained again
         temporary.rename(final)
         _sync(final.parent)
     except (OSError, SafetensorError, CheckpointError) as error:
@@ -124,9 +127,10 @@ def _fault(folder: Path) -> str | None:
     try:
         state: dict[str, Any] = json.loads((folder / STATE).read_text("utf-8"))
         for name, digest in state["sha256"].items():
-            if _sha256(folder / name) != digest:
+            found = _state_sha256(state) if name == STATE else _sha256(folder / name)
+            if found != digest:
                 return f"{name} has changed"
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return str(error)
     return None
 
@@ -134,6 +138,11 @@ def _fault(folder: Path) -> str | None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _state_sha256(state: Mapping[str, Any]) -> str:
+    place = [state["step"], state["position"], state["data"]]
+    return hashlib.sha256(json.dumps(place).encode()).hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -166,6 +166,7 @@ def resolve_run(table: Mapping[str, Any], origin: str) -> RunConfig:
             "beta2": 0.98 if patches else 0.999,
             "eps": 1e-6 if patches else 1e-8,
         },
+        "train": {},
     }
     resolved = merge(defaults, {**table, "model": model.model_dump()})
     return build(RunConfig, resolved, origin)

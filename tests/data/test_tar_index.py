@@ -33,11 +33,12 @@ def by_tarfile(path: Path) -> list[Member]:
         return [Member(m.name, m.offset_data, m.size) for m in archive if m.isreg()]
 
 
-FILES = {f"{n:03d}.{kind}": bytes([n]) * (n * 97 % 1600) for n in range(12) for kind in ("jpg", "txt")}
-LONG = {
-    f"{'folder/' * 20}{n}-{'x' * 90}.jpg": bytes([n]) * 700
-    for n in range(3)
-} | {"short.txt": b"a", f"{'é' * 120}.txt": b"b"}
+KINDS = ("jpg", "txt")
+FILES = {f"{n:03d}.{kind}": bytes([n]) * (n * 97 % 1600) for n in range(12) for kind in KINDS}
+LONG = {f"{'folder/' * 20}{n}-{'x' * 90}.jpg": bytes([n]) * 700 for n in range(3)} | {
+    "short.txt": b"a",
+    f"{'é' * 120}.txt": b"b",
+}
 
 
 @pytest.mark.parity

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub_server import server
 from torch import Tensor, nn
 
 from bifocal.model.config import (
@@ -16,6 +17,8 @@ from bifocal.model.config import (
     TextConfig,
     VisionTransformerConfig,
 )
+
+__all__ = ["server"]
 
 
 @pytest.fixture(params=["vit", "resnet"])

@@ -196,7 +196,7 @@ def test_storages_that_end_early_are_refused(save_torchscript: Save, tmp_path: P
     pickled.write(b"ctorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x64tQK\0(K\x64t(K\x01t")
     pickled.write(b"\x89)tR.")
     write_archive(tmp_path / "m.pt", pickled.getvalue(), {"data/0": b"\0" * 8})
-    with pytest.raises(CheckpointError, match="holds 8 bytes, 100 of torch.float32"):
+    with pytest.raises(CheckpointError, match=r"holds 8 bytes, 100 of torch\.float32"):
         read_weights(tmp_path / "m.pt")
 
 

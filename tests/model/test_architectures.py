@@ -69,7 +69,7 @@ def test_small_models_are_small():
 def test_a_misspelt_architecture_names_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'ViT-B/32'"):
         zoo.config("ViT-B32")
-    with pytest.raises(ConfigError, match="known are .*RN50x64"):
+    with pytest.raises(ConfigError, match=r"known are .*RN50x64"):
         zoo.config("quux")
 
 

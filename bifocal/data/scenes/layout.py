@@ -221,10 +221,16 @@ def sample_class_scene(draws: Draws, pair: Pair) -> Scene:
     return Scene((group,), None, None, _background(draws, (group,)))
 
 
-def sample_related_scene(draws: Draws, pairs: tuple[Pair, ...]) -> Scene:
-    """Return a scene of two groups whose (colour, shape) pairs are different ones of `pairs`."""
+def sample_related_scene(draws: Draws, pairs: tuple[Pair, ...], *, alike: float = 0.0) -> Scene:
+    """Return a scene of two groups whose (colour, shape) pairs are different ones of `pairs`.
+
+    A share `alike` of the scenes has groups of one colour, so that only shapes tell them apart.
+    """
     start = draws.below(len(pairs))
-    other = (start + 1 + draws.below(len(pairs) - 1)) % len(pairs)
+    colour = pairs[start][0]
+    same = draws.chance(alike)
+    others = [n for n, pair in enumerate(pairs) if n != start and (not same or pair[0] == colour)]
+    other = draws.choice(tuple(others))
     counts = (draws.choice(_COUNT_WEIGHTED), draws.choice(_COUNT_WEIGHTED))
     sideways = draws.chance(0.5)
     groups = _related_groups(draws, (pairs[start], pairs[other]), counts, sideways)
@@ -235,12 +241,17 @@ def sample_related_scene(draws: Draws, pairs: tuple[Pair, ...]) -> Scene:
 
 
 def sample_scene(draws: Draws, pairs: tuple[Pair, ...]) -> Scene:
-    """Return a training scene: half have two groups, the rest one, positioned or free."""
+    """Return a training scene: two groups, or one that stands at a named position or free.
+
+    Colours and counts alone tell most scenes of a batch apart, which leaves little reason to look
+    at shapes. Plain scenes of one thing, and groups of one colour, are frequent for that reason.
+    """
     kind = draws.uniform(0.0, 1.0)
-    if kind < 0.5:
-        return sample_related_scene(draws, pairs)
-    pair, count = draws.choice(pairs), draws.choice(_COUNT_WEIGHTED)
-    if kind < 0.75:
+    if kind < 0.35:
+        return sample_related_scene(draws, pairs, alike=0.5)
+    pair = draws.choice(pairs)
+    count = 1 if draws.chance(0.5) else draws.choice(_COUNT_WEIGHTED)
+    if kind < 0.55:
         position = draws.choice(_POSITION_NAMES)
         group = _positioned_group(draws, pair, count, position)
         return Scene((group,), position, None, _background(draws, (group,)))

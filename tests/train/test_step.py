@@ -1,0 +1,179 @@
+"""One step and a short run: what is learned, what is clamped, what is refused."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from bifocal.errors import ConfigError, TrainingError
+from bifocal.inputs.tokenizer import Tokenizer
+from bifocal.loss.softmax import SoftmaxLoss
+from bifocal.train.prepare import prepare
+from bifocal.train.state import Run, new_run, steps_of
+from bifocal.train.step import train_step
+from bifocal.world import World
+
+
+def state(run: Run) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+
+
+@pytest.mark.behaviour
+def test_sixty_four_pairs_are_learned_by_heart(configure):
+    config = configure(
+        "data.train=scenes:train:64",
+        "data.batch_size=64",
+        "model.vision.width=64",
+        "model.text.width=64",
+        "model.text.layers=2",
+        "optim.warmup_steps=5",
+        "optim.weight_decay=0",
+        "train.steps=90",
+    )
+    run = prepare(config, World(), print)
+    batches = iter(run.loader())
+    batch = next(batches)
+    batches.close()
+    losses = [train_step(run, batch, SoftmaxLoss()).loss for _ in range(90)]
+    assert losses[0] == pytest.approx(math.log(64), rel=0.2)
+    assert losses[-1] < 0.1, losses
+    with torch.no_grad():
+        per_image, per_text = run.model.eval()(run.preprocess.normalize(batch.images), batch.tokens)
+    for logits in (per_image, per_text):
+        assert torch.equal(logits.argmax(dim=1), torch.arange(64))
+
+
+@pytest.mark.behaviour
+@pytest.mark.parametrize("model", ["vit", "resnet"])
+def test_bfloat16_trains_close_to_float32(configure, model):
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        config = configure(f"train.precision={precision}", "train.steps=12", model=model)
+        run = prepare(config, World(), print)
+        batches = iter(run.loader())
+        losses[precision] = [train_step(run, next(batches), SoftmaxLoss()).loss for _ in range(12)]
+        batches.close()
+        assert all(p.dtype == torch.float32 for p in run.model.parameters())
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+
+
+@pytest.mark.behaviour
+def test_the_temperature_stays_at_or_below_a_hundred(configure):
+    run = prepare(configure(), World(), print)
+    with torch.no_grad():
+        run.model.logit_scale.fill_(math.log(100.0))
+    run.schedule = type(run.schedule)(peak=1.0, warmup=0, total=8)
+    batches = iter(run.loader())
+    # A batch whose pairs match perfectly asks for a larger scale.
+    metrics = train_step(run, next(batches), _Larger())
+    batches.close()
+    assert metrics.logit_scale == pytest.approx(100.0)
+    assert run.model.logit_scale.item() == pytest.approx(math.log(100.0))
+
+
+class _Larger(SoftmaxLoss):
+    """A loss that wants nothing but a larger scale."""
+
+    def value(self, features):
+        anchor = features.image.sum() + features.text.sum()
+        return 0 * anchor - features.logit_scale
+
+
+class _Broken(SoftmaxLoss):
+    """A loss that is infinite once."""
+
+    def value(self, features):
+        return super().value(features) * torch.tensor(math.inf)
+
+
+@pytest.mark.behaviour
+def test_a_loss_that_is_not_finite_leaves_the_weights(configure):
+    run = prepare(configure(), World(), print)
+    batches = iter(run.loader())
+    train_step(run, next(batches), SoftmaxLoss())
+    before, step, cursor = state(run), run.step, run.cursor
+    with pytest.raises(TrainingError, match=r"step 1: loss (inf|nan).*optim\.lr.*train-0"):
+        train_step(run, next(batches), _Broken())
+    batches.close()
+    after = state(run)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert (run.step, run.cursor) == (step, cursor)
+
+
+@pytest.mark.property
+def test_a_step_is_autograd_over_the_whole_graph(configure):
+    # The loss hands gradients of features on; together they are those of the loss itself.
+    config = configure("optim.weight_decay=0", "train.steps=1", "optim.warmup_steps=0")
+    run, plain = (prepare(config, World(), print) for _ in range(2))
+    batches = iter(run.loader())
+    batch = next(batches)
+    batches.close()
+    images = plain.preprocess.normalize(batch.images)
+    SoftmaxLoss().value(plain.model.features(images, batch.tokens)).backward()
+    expected = {name: p.grad.clone() for name, p in plain.model.named_parameters()}
+    gradients = {}
+    step = run.optimizer.step
+
+    def spy() -> None:
+        gradients.update({n: p.grad.clone() for n, p in run.model.named_parameters()})
+        step()
+
+    run.optimizer.step = spy
+    metrics = train_step(run, batch, SoftmaxLoss())
+    for name, gradient in expected.items():
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-7)
+    norm = torch.stack([gradient.norm() for gradient in expected.values()]).norm().item()
+    assert metrics.grad_norm == pytest.approx(norm, rel=1e-4)
+
+
+@pytest.mark.behaviour
+def test_gradients_are_clipped_to_the_norm(configure):
+    config = configure("optim.max_grad_norm=0.01")
+    run = prepare(config, World(), print)
+    batches = iter(run.loader())
+    step, norms = run.optimizer.step, []
+
+    def spy() -> None:
+        gradients = [p.grad.norm() for p in run.model.parameters()]
+        norms.append(torch.stack(gradients).norm().item())
+        step()
+
+    run.optimizer.step = spy
+    metrics = train_step(run, next(batches), SoftmaxLoss())
+    batches.close()
+    assert metrics.grad_norm > 0.02, "the norm before clipping is what is reported"
+    assert norms == [pytest.approx(0.01, rel=1e-3)]
+
+
+@pytest.mark.golden
+def test_the_length_of_a_run_follows_epochs_or_steps(configure):
+    assert steps_of(configure("train.steps=7"), 48) == 7
+    for epochs, steps in ((1, 3), (2.5, 8), (0.01, 1)):
+        # 48 pairs in batches of 16 are 3 steps an epoch.
+        config = configure()
+        train = config.train.model_copy(update={"steps": None, "epochs": epochs})
+        assert steps_of(config.model_copy(update={"train": train}), 48) == steps
+
+
+@pytest.mark.behaviour
+def test_a_batch_larger_than_the_data_is_refused(configure):
+    run = prepare(configure("data.batch_size=49"), World(), print)
+    with pytest.raises(ConfigError, match="batch of 49 pairs from data of 48"):
+        run.loader()
+
+
+@pytest.mark.behaviour
+def test_a_vocabulary_of_another_size_is_refused(configure, tmp_path):
+    run = prepare(configure(), World(), print)
+    with pytest.raises(ConfigError, match=r"vocabulary has 514 ids, .*vocab_size=514"):
+        new_run(run.config, run.source, Tokenizer([], 16), World())
+    # A vocabulary from a file is taken as it is, its size with it.
+    run.tokenizer.save(tmp_path / "tokenizer.json")
+    path = f"tokenizer.path={tmp_path / 'tokenizer.json'}"
+    config = configure(path, "model.text.vocab_size=9000")
+    other = prepare(config, World(), print)
+    assert other.tokenizer.merges == run.tokenizer.merges
+    assert other.model.vocab_size == run.tokenizer.vocab_size
