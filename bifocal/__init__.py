@@ -9,10 +9,11 @@ clip.zero_shot(["cat", "dog"])(["cat.jpg"])  # probabilities
 from bifocal.errors import BifocalError
 from bifocal.inputs.preprocess import Preprocess
 from bifocal.inputs.tokenizer import Tokenizer
+from bifocal.interop.load import load
 from bifocal.model import zoo
 from bifocal.model.clip import CLIP
 from bifocal.model.config import CLIPConfig
-from bifocal.pretrained import Pretrained, ZeroShotClassifier, load
+from bifocal.pretrained import Pretrained, ZeroShotClassifier
 
 __version__ = "0.1.0"
 

@@ -11,11 +11,13 @@ from rich.markup import escape
 
 from bifocal.errors import ConfigError, DataError
 from bifocal.inputs.prompts import PHOTO
-from bifocal.pretrained import load
+from bifocal.interop.load import load
 
 
 def classify(
-    model: Annotated[Path, typer.Argument(help="A run, a checkpoint or a saved model.")],
+    model: Annotated[
+        str, typer.Argument(help="A run, a saved model of any make, or a published name.")
+    ],
     images: Annotated[list[Path], typer.Argument(help="Picture files.")],
     labels: Annotated[
         str, typer.Option(help="Class names, set apart by commas; or @FILE with one a line.")

@@ -18,12 +18,15 @@ from bifocal.errors import ConfigError
 from bifocal.evaluate.retrieval import retrieval as measure_retrieval
 from bifocal.evaluate.zero_shot import zero_shot as measure_zero_shot
 from bifocal.inputs.prompts import PHOTO
-from bifocal.pretrained import Pretrained, load
+from bifocal.interop.load import load
+from bifocal.pretrained import Pretrained
 from bifocal.train.config import DATA_ROOT
 
 app = typer.Typer(no_args_is_help=True, help="Measure a model: zero-shot, retrieval.")
 
-Model = Annotated[Path, typer.Argument(help="A run, a checkpoint or a saved model.")]
+Model = Annotated[
+    str, typer.Argument(help="A run, a saved model of any make, or a published name.")
+]
 Data = Annotated[str, typer.Argument(help="Shards ('test-*.tar'), a table, a folder, scenes:KIND.")]
 Output = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
 Limit = Annotated[int | None, typer.Option(help="Read only so many pictures.", min=1)]

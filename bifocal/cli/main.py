@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from bifocal.cli import classify, demo, evaluate, models, tokenizer, train
+from bifocal.cli import classify, convert, demo, evaluate, models, tokenizer, train
 from bifocal.errors import BifocalError, Interrupted
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.add_typer(evaluate.app, name="evaluate")
 app.command("classify")(classify.classify)
+app.command("convert")(convert.convert)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.command("models")(models.models)
 

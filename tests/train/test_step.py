@@ -148,6 +148,20 @@ def test_gradients_are_clipped_to_the_norm(configure):
     assert norms == [pytest.approx(0.01, rel=1e-3)]
 
 
+@pytest.mark.behaviour
+def test_the_rate_of_each_step_is_the_schedules(configure):
+    run = prepare(configure("optim.warmup_steps=3"), World(), print)
+    batches = iter(run.loader())
+    for step in range(5):
+        metrics = train_step(run, next(batches), SoftmaxLoss())
+        assert metrics.step == run.step == step + 1
+        assert metrics.lr == run.schedule(step)
+        assert {group["lr"] for group in run.optimizer.param_groups} == {metrics.lr}
+        assert (metrics.pairs, metrics.tokens % 16) == (16, 0)
+    batches.close()
+    assert run.schedule(0) < run.schedule(1) < run.schedule(2) == 1e-3 > run.schedule(4)
+
+
 @pytest.mark.golden
 def test_the_length_of_a_run_follows_epochs_or_steps(configure):
     assert steps_of(configure("train.steps=7"), 48) == 7
