@@ -54,12 +54,13 @@ def open_clip_rate(python: str, config: RunConfig, steps: int, folder: Path) -> 
     (folder / "models").mkdir(parents=True)
     (folder / "models" / "peer.json").write_text(json.dumps(open_clip_config(config.model)))
     shards = config.data_root / config.data.train
-    first, last = sorted(shards.parent.glob(shards.name))[:: len(list(shards.parent.glob(shards.name))) - 1]
-    numbers = f"{{{first.stem[-6:]}..{last.stem[-6:]}}}"
+    found = sorted(shards.parent.glob(shards.name))
+    # open_clip takes a range in braces, as NAME-{000000..000005}.tar
+    numbers = f"{{{found[0].stem[-6:]}..{found[-1].stem[-6:]}}}"
     batch = config.data.batch_size
     arguments = {
         "--model": "peer",
-        "--train-data": str(first.with_name(first.stem[:-6] + numbers + ".tar")),
+        "--train-data": str(shards.with_name(found[0].stem[:-6] + numbers + ".tar")),
         "--train-num-samples": str(steps * batch),
         "--dataset-type": "webdataset",
         "--batch-size": str(batch),
@@ -85,9 +86,14 @@ def open_clip_rate(python: str, config: RunConfig, steps: int, folder: Path) -> 
 def open_clip_config(model: CLIPConfig) -> dict[str, object]:
     """Return the same architecture in open_clip's terms."""
     assert isinstance(model.vision, ModifiedResNetConfig)
-    vision = model.vision.model_dump(exclude={"heads"})
+    vision = model.vision.model_dump(exclude={"heads", "init_residual_gain"})
     text = model.text.model_dump()
-    return {"embed_dim": model.embed_dim, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
+    return {
+        "embed_dim": model.embed_dim,
+        "quick_gelu": True,
+        "vision_cfg": vision,
+        "text_cfg": text,
+    }
 
 
 def overrides(steps: int, folder: Path) -> list[str]:
@@ -119,7 +125,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
     if not Path(options.peers).exists():
-        raise SystemExit(f"no peers at {options.peers}: build their environment, or name it by --peers")
+        raise SystemExit(
+            f"no peers at {options.peers}: build their environment, or name it by --peers"
+        )
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         config = load_run(RECIPE, overrides(options.steps, root))

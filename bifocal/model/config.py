@@ -49,6 +49,9 @@ class ModifiedResNetConfig(Settings):
     layers: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt]
     """Bottleneck blocks of each stage."""
     heads: PositiveInt
+    init_residual_gain: float = Field(default=0.0, ge=0)
+    """First gain of each block's last normalisation. Zero, the paper's, starts every block as its
+    shortcut, which steadies deep towers; shallow ones learn faster from one."""
 
     @property
     def feature_width(self) -> int:

@@ -127,7 +127,7 @@ class ModifiedResNet(nn.Module):
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
-        """Draw every weight anew: He's for convolutions, each block's last gain at zero."""
+        """Draw every weight anew: He's for convolutions, each block's last gain as configured."""
         for module in self.modules():
             match module:
                 case nn.Conv2d():
@@ -139,7 +139,7 @@ class ModifiedResNet(nn.Module):
                     module.reset_parameters()
         for module in self.modules():
             if isinstance(module, Bottleneck):
-                nn.init.zeros_(module.bn3.weight)
+                nn.init.constant_(module.bn3.weight, self.config.init_residual_gain)
         std = self.config.feature_width**-0.5
         pool = self.attnpool
         for linear in (pool.q_proj, pool.k_proj, pool.v_proj, pool.c_proj):

@@ -21,12 +21,19 @@ from bifocal.model.config import (
     VisionTransformerConfig,
 )
 
+ONE_BLOCK_A_STAGE = (1, 1, 1, 1)
+
 
 def _resnet(
     layers: tuple[int, int, int, int], width: int, image_size: int, embed_dim: int, text: TextConfig
 ) -> CLIPConfig:
-    heads = max(1, width * 32 // HEAD_WIDTH)
-    vision = ModifiedResNetConfig(image_size=image_size, width=width, layers=layers, heads=heads)
+    vision = ModifiedResNetConfig(
+        image_size=image_size,
+        width=width,
+        layers=layers,
+        heads=width * 32 // HEAD_WIDTH,
+        init_residual_gain=float(layers == ONE_BLOCK_A_STAGE),
+    )
     return CLIPConfig(embed_dim=embed_dim, vision=vision, text=text)
 
 
@@ -82,8 +89,8 @@ LEARNING_RATES: dict[str, float] = {
 _CPU_TEXT = _text(128, layers=2, context_length=32, vocab_size=4096)
 
 SMALL: dict[str, CLIPConfig] = {
-    "RN-nano": _resnet((1, 1, 1, 1), 16, 64, 128, _CPU_TEXT),
-    "RN-micro": _resnet((1, 1, 1, 1), 24, 64, 256, _CPU_TEXT),
+    "RN-nano": _resnet(ONE_BLOCK_A_STAGE, 16, 64, 128, _CPU_TEXT),
+    "RN-micro": _resnet(ONE_BLOCK_A_STAGE, 24, 64, 256, _CPU_TEXT),
     "ViT-nano/8": _vit(6, 192, 8, 64, 128, _CPU_TEXT),
 }
 """Architectures that train on a CPU in minutes; their vocabulary is the user's own."""

@@ -7,7 +7,7 @@ must read order and binding and not just spot words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bifocal.data.scenes.draws import Draws
 from bifocal.data.scenes.scene import Group, Scene
@@ -133,7 +133,12 @@ def _wording(draws: Draws) -> Wording:
 
 
 def _shorter(draws: Draws, vague: tuple[bool, bool]) -> Wording:
-    """Return a wording that leaves things out, the shape or the colour only where `vague` lets."""
+    """Return a wording that leaves things out, the shape or the colour only where `vague` lets.
+
+    Most tell number, colour and shape alone, as the names of classes do.
+    """
+    if draws.chance(0.7):
+        return replace(BRIEF, synonym=draws.below(12))
     told = draws.below(4)
     dropped = draws.uniform(0.0, 1.0)
     return Wording(

@@ -247,11 +247,11 @@ def sample_scene(draws: Draws, pairs: tuple[Pair, ...]) -> Scene:
     at shapes. Plain scenes of one thing, and groups of one colour, are frequent for that reason.
     """
     kind = draws.uniform(0.0, 1.0)
-    if kind < 0.35:
+    if kind < 0.25:
         return sample_related_scene(draws, pairs, alike=0.5)
     pair = draws.choice(pairs)
-    count = 1 if draws.chance(0.5) else draws.choice(_COUNT_WEIGHTED)
-    if kind < 0.55:
+    count = 1 if draws.chance(0.7) else draws.choice(_COUNT_WEIGHTED)
+    if kind < 0.4:
         position = draws.choice(_POSITION_NAMES)
         group = _positioned_group(draws, pair, count, position)
         return Scene((group,), position, None, _background(draws, (group,)))
