@@ -135,12 +135,18 @@ def _wording(draws: Draws) -> Wording:
 def _shorter(draws: Draws, vague: tuple[bool, bool]) -> Wording:
     """Return a wording that leaves things out, the shape or the colour only where `vague` lets.
 
-    Most tell number, colour and shape alone, as the names of classes do.
+    Most tell number, colour and shape alone, as the names of classes do; some only one of the
+    two, which is how a colour and a shape come to have a meaning of their own.
     """
-    if draws.chance(0.7):
-        return replace(BRIEF, synonym=draws.below(12))
-    told = draws.below(4)
     dropped = draws.uniform(0.0, 1.0)
+    if draws.chance(0.7):
+        return replace(
+            BRIEF,
+            synonym=draws.below(12),
+            say_shape=not (vague[0] and dropped < 0.1),
+            say_colour=not (vague[1] and dropped > 0.75),
+        )
+    told = draws.below(4)
     return Wording(
         synonym=draws.below(12),
         texture_last=draws.chance(0.25),
