@@ -47,7 +47,7 @@ class Evaluations:
             self.zero_shot[name] = result
             found |= {f"{name}/{key}": value for key, value in result.metrics().items()}
         if self.validation is not None:
-            result = retrieval(run.pretrained, self.validation, limit=limit, threads=threads)
+            result = retrieval(run.pretrained, self.validation, threads=threads)
             self.retrieval = result
             found |= {f"val/{key}": value for key, value in result.metrics().items()}
             scale = run.model.logit_scale.detach().exp().cpu()

@@ -116,7 +116,8 @@ class EvaluateConfig(Settings):
     retrieval: bool = True
     """Recall both ways on data.val, if there is one."""
     limit: PositiveInt = 5000
-    """Largest number of samples a data set during training; the last evaluation reads all."""
+    """Most pictures of a labelled set that an evaluation on the way reads. The last one reads all,
+    and so does retrieval always: its recalls depend on how many there are to choose from."""
 
 
 class RunConfig(Settings):
