@@ -36,7 +36,7 @@ def decode(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
     if encoded[:2] == b"\xff\xd8":
         try:
             height, width = simplejpeg.decode_jpeg_header(encoded)[:2]
-            if height * width > MAX_PIXELS:
+            if int(height) * int(width) > MAX_PIXELS:
                 raise DataError("too many pixels")
             return to_tensor(simplejpeg.decode_jpeg(encoded, colorspace="RGB"))
         except ValueError:

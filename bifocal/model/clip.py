@@ -7,7 +7,6 @@ files.
 from __future__ import annotations
 
 import math
-from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -22,21 +21,6 @@ from bifocal.model.vision_transformer import VisionTransformer
 from bifocal.types import Features
 
 MAX_LOGIT_SCALE = 100.0
-
-
-@runtime_checkable
-class Tower(Protocol):
-    """An image tower: maps normalised pictures to features, and can be drawn anew."""
-
-    def __call__(
-        self, images: Float[Tensor, "batch 3 height height"]
-    ) -> Float[Tensor, "batch embed_dim"]:
-        """Return image features, not normalised."""
-        ...
-
-    def initialize(self, generator: torch.Generator) -> None:
-        """Draw every weight anew."""
-        ...
 
 
 class CLIP(TextTransformer):
