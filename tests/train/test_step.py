@@ -30,13 +30,14 @@ def test_sixty_four_pairs_are_learned_by_heart(configure):
         "model.text.layers=2",
         "optim.warmup_steps=5",
         "optim.weight_decay=0",
-        "train.steps=90",
+        "train.steps=160",
     )
     run = prepare(config, World(), print)
     batches = iter(run.loader())
-    batch = next(batches)
+    # Plain scenes share captions now and then, and no model can tell those pairs apart.
+    batch = next(one for one in batches if len(one.tokens.unique(dim=0)) == 64)
     batches.close()
-    losses = [train_step(run, batch, SoftmaxLoss()).loss for _ in range(90)]
+    losses = [train_step(run, batch, SoftmaxLoss()).loss for _ in range(160)]
     assert losses[0] == pytest.approx(math.log(64), rel=0.2)
     assert losses[-1] < 0.1, losses
     with torch.no_grad():
