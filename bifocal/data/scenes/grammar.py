@@ -143,8 +143,8 @@ def _shorter(draws: Draws, vague: tuple[bool, bool]) -> Wording:
         return replace(
             BRIEF,
             synonym=draws.below(12),
-            say_shape=not (vague[0] and dropped < 0.15),
-            say_colour=not (vague[1] and dropped > 0.6),
+            say_shape=not (vague[0] and dropped < 0.1),
+            say_colour=not (vague[1] and dropped > 0.75),
         )
     told = draws.below(4)
     return Wording(
