@@ -157,7 +157,8 @@ class Loader:
         samples: what stands at each position.
         batch_size: pairs of the global batch; every rank gets an equal part.
         world: rank and size.
-        threads: that decode.
+        threads: that decode ahead of their use; 0 decodes each batch when it is asked for, which
+            is best where the processor that decodes also trains and samples are cheap.
         position: where to begin, as a cursor tells it.
 
     Raises:
@@ -185,9 +186,19 @@ class Loader:
             )
         self.samples, self.batch_size, self.world = samples, batch_size, world
         self._position = position
-        self._threads = max(1, threads)
+        self._threads = threads
 
     def __iter__(self) -> Generator[Batch, None, None]:
+        return self._read_ahead() if self._threads else self._read_now()
+
+    def _read_now(self) -> Generator[Batch, None, None]:
+        position = self._position
+        while True:
+            end = position + self.batch_size
+            yield self._assemble(self.samples.prepare(self._local(position)), end)
+            position = end
+
+    def _read_ahead(self) -> Generator[Batch, None, None]:
         # Two batches beyond the one in use keep the threads busy; what is read ahead is never
         # counted as consumed, since each batch carries its own cursor.
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
@@ -203,10 +214,15 @@ class Loader:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _submit(self, pool: ThreadPoolExecutor, start: int) -> list[Future[list[_Prepared]]]:
+    def _local(self, start: int) -> range:
+        """Return this rank's positions of the global batch that begins at `start`."""
         local = self.batch_size // self.world.size
         first = start + self.world.rank * local
-        spans = [range(p, min(p + JOB, first + local)) for p in range(first, first + local, JOB)]
+        return range(first, first + local)
+
+    def _submit(self, pool: ThreadPoolExecutor, start: int) -> list[Future[list[_Prepared]]]:
+        mine = self._local(start)
+        spans = [mine[n : n + JOB] for n in range(0, len(mine), JOB)]
         return [pool.submit(self.samples.prepare, span) for span in spans]
 
     def _assemble(self, prepared: Sequence[_Prepared], end: int) -> Batch:

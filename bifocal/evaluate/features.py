@@ -45,7 +45,7 @@ def encode_pictures(
     count = min(len(source), limit or len(source))
     parts: list[Tensor] = []
     kept: list[tuple[int, Sample]] = []
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(max(1, threads)) as pool:
         for span in _spans(count):
             read = pool.map(lambda n: _fitted(pretrained, source, n, skips), span)
             good = [one for one in read if one is not None]

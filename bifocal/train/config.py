@@ -42,7 +42,8 @@ class DataConfig(Settings):
     caption_column: str = ""
     batch_size: PositiveInt = 256
     """Pairs of one step, over all processes."""
-    threads: PositiveInt = 2
+    threads: NonNegativeInt = 2
+    """Threads that decode ahead; 0 decodes in the thread that trains."""
     max_bad: float = Field(default=0.1, ge=0, le=1)
     """Largest share of samples that may be skipped before the run stops."""
 

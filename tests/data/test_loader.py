@@ -110,7 +110,7 @@ def joined(ranks: list[list[Batch]]) -> list[Batch]:
 @settings(max_examples=12)
 @given(
     size=st.sampled_from([1, 2, 4]),
-    threads=st.sampled_from([1, 3]),
+    threads=st.sampled_from([0, 1, 3]),
     batch_size=st.sampled_from([4, 8, 20, 40]),
     bad=st.frozensets(st.integers(0, 49), max_size=6),
 )
@@ -128,7 +128,7 @@ def test_the_data_are_the_same_for_every_number_of_ranks_and_threads(
 
 @pytest.mark.property
 @settings(max_examples=12)
-@given(stop=st.integers(0, 20), threads=st.sampled_from([1, 3]))
+@given(stop=st.integers(0, 20), threads=st.sampled_from([0, 1, 3]))
 def test_resuming_at_a_cursor_continues_the_same_batches(stop, threads):
     bad = frozenset({3, 11})
     whole = take(loader(Memory(30, bad)), stop + 3)
@@ -181,7 +181,7 @@ def test_bad_samples_are_replaced_and_counted_by_place_and_reason():
 
 
 @pytest.mark.behaviour
-@pytest.mark.parametrize("threads", [1, 8])
+@pytest.mark.parametrize("threads", [0, 1, 8])
 def test_too_many_bad_samples_stop_the_run_with_the_counts(threads):
     # Half of all that is read is bad, substitutes included.
     source = Memory(400, frozenset(range(0, 400, 2)))
