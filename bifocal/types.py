@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -34,6 +34,14 @@ class Features:
     text: Float[Tensor, "batch embed_dim"]
     logit_scale: Float[Tensor, ""]
     logit_bias: Float[Tensor, ""] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Which pairs have a picture or a caption in common: equal numbers, equal things."""
+
+    image: Int[Tensor, " batch"]
+    text: Int[Tensor, " batch"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,114 @@
-"""Which process this is, among how many, on which device; a world of one is ordinary."""
+"""Which process this is, among how many, on which device; a world of one is ordinary.
+
+Knows the few collectives that training needs. In a world of one each of them returns what it is
+given, so that nothing else in bifocal asks how many processes there are.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import torch
+import torch.distributed as dist
+from jaxtyping import Shaped
+from torch import Tensor
 
 from bifocal.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The processes that share a run."""
+    """The processes that share a run; every method but the properties is a collective call."""
 
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    def gather(self, rows: Shaped[Tensor, "local ..."]) -> Shaped[Tensor, "all ..."]:
+        """Return the rows of all processes, in the order of ranks; every rank has as many."""
+        if self.size == 1:
+            return rows
+        rows = rows.contiguous()
+        parts = [torch.empty_like(rows) for _ in range(self.size)]
+        dist.all_gather(parts, rows)
+        return torch.cat(parts)
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Replace `tensor` by its sum over the processes, the same bits on all, and return it."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def max_(self, tensor: Tensor) -> Tensor:
+        """Replace `tensor` by its maximum over the processes and return it."""
+        if self.size > 1:
+            dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return tensor
+
+    def scatter_sum(self, rows: Shaped[Tensor, "all ..."]) -> Shaped[Tensor, "local ..."]:
+        """Sum `rows` over the processes and return this one's part of the sum."""
+        if self.size == 1:
+            return rows
+        parts = [part.contiguous() for part in rows.chunk(self.size)]
+        own = torch.empty_like(parts[0])
+        dist.reduce_scatter(own, parts)
+        return own
+
+    def agree(self, flag: bool) -> bool:
+        """Return whether the flag is set in any process."""
+        if self.size == 1:
+            return flag
+        return bool(self.max_(torch.tensor(int(flag), device=self.device)))
+
+    def wait(self) -> None:
+        """Return once all processes have come here."""
+        if self.size > 1:
+            self.agree(False)
+
+
+ALONE = World()
+"""The world of one process, on the CPU."""
+
+
+@contextmanager
+def join_world(device: str, timeout: timedelta = timedelta(minutes=30)) -> Iterator[World]:
+    """Join the processes that torchrun started, or be a world of one.
+
+    Args:
+        device: "auto", "cpu", "cuda" or "mps"; of several accelerators each process takes the one
+            of its local rank.
+        timeout: how long a process waits for the others before it gives up.
+
+    Raises:
+        ConfigError: the machine has no such device, or fewer than processes.
+    """
+    chosen = pick_device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield World(device=chosen)
+        return
+    if chosen.type == "cuda":
+        local, devices = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local >= devices:
+            raise ConfigError(
+                f"process {local} of this machine has no device, there are {devices}: set "
+                f"torchrun's --nproc-per-node to {devices} or less, or train.device=cpu"
+            )
+        chosen = torch.device("cuda", local)
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timeout)
+    try:
+        yield World(dist.get_rank(), dist.get_world_size(), chosen)
+    finally:
+        dist.destroy_process_group()
 
 
 def pick_device(name: str) -> torch.device:

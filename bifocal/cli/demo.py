@@ -21,6 +21,7 @@ from bifocal.report.grid import picture_grid
 from bifocal.report.page import Section
 from bifocal.settings import merge, parse_override, read_toml
 from bifocal.train.config import resolve_run
+from bifocal.world import World, pick_device
 
 SHOWN = 10
 BINDING_PAIRS = 1000
@@ -46,7 +47,7 @@ def demo(
         "and shape is held out: the model will be asked to name them.",
         highlight=False,
     )
-    trained = train_run(config, console)
+    trained = train_run(config, console, World(device=pick_device(config.train.device)))
     headline = _headline(trained)
     items = _predictions(trained)
     results = write_results(trained, headline)

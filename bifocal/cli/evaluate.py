@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -13,16 +11,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bifocal.data.sources import Reading, open_source
-from bifocal.errors import ConfigError
+from bifocal.cli.figures import bounds, by_name, reading, write_figures
+from bifocal.cli.linear_probe import linear_probe
+from bifocal.data.sources import open_source
 from bifocal.evaluate.retrieval import retrieval as measure_retrieval
+from bifocal.evaluate.statistics import Interval
 from bifocal.evaluate.zero_shot import zero_shot as measure_zero_shot
 from bifocal.inputs.prompts import PHOTO
 from bifocal.interop.load import load
-from bifocal.pretrained import Pretrained
-from bifocal.train.config import DATA_ROOT
 
-app = typer.Typer(no_args_is_help=True, help="Measure a model: zero-shot, retrieval.")
+app = typer.Typer(no_args_is_help=True, help="Measure a model: zero-shot, retrieval, probes.")
+app.command("linear-probe")(linear_probe)
 
 Model = Annotated[
     str, typer.Argument(help="A run, a saved model of any make, or a published name.")
@@ -45,38 +44,35 @@ def zero_shot(
 ) -> None:
     """Classify labelled pictures by the names of their classes."""
     pretrained = load(model)
-    source = open_source(data, _reading(pretrained, classes))
+    source = open_source(data, reading(pretrained, classes))
     result = measure_zero_shot(pretrained, source, template or PHOTO, limit=limit)
-    _show(result.metrics() | {"skipped": float(result.skipped)}, output)
+    figures = result.metrics() | {"skipped": float(result.skipped)}
+    _show(figures, result.intervals(), output)
 
 
 @app.command("retrieval")
 def retrieval(model: Model, data: Data, limit: Limit = None, output: Output = None) -> None:
     """Find captions by pictures and pictures by captions."""
     pretrained = load(model)
-    source = open_source(data, _reading(pretrained))
+    source = open_source(data, reading(pretrained))
     result = measure_retrieval(pretrained, source, limit=limit)
-    _show(result.metrics() | {"skipped": float(result.skipped)}, output)
+    figures = result.metrics() | {"skipped": float(result.skipped)}
+    _show(figures, result.intervals(), output)
 
 
-def _reading(pretrained: Pretrained, classes: str = "") -> Reading:
-    return Reading(
-        root=Path(os.environ.get(DATA_ROOT, "")),
-        classes=classes,
-        image_size=pretrained.preprocess.image_size,
-    )
-
-
-def _show(metrics: Mapping[str, float], output: Path | None) -> None:
+def _show(
+    metrics: Mapping[str, float], intervals: Mapping[str, Interval], output: Path | None
+) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("metric")
-    table.add_column("value", justify="right")
+    for title in ("value", "95% interval"):
+        table.add_column(title, justify="right")
     for name, value in metrics.items():
         counted = name in ("images", "texts", "skipped") or name.endswith("rank")
-        table.add_row(name.replace("_", " "), f"{value:,.0f}" if counted else f"{value:.2%}")
+        shown = f"{value:,.0f}" if counted else f"{value:.2%}"
+        table.add_row(
+            name.replace("_", " "), shown, bounds(intervals[name]) if name in intervals else ""
+        )
     Console().print(table)
     if output is not None:
-        try:
-            output.write_text(json.dumps(dict(metrics), indent=2) + "\n", "utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot write {output}: {error.strerror}") from None
+        write_figures({**metrics, "intervals": by_name(intervals)}, output)

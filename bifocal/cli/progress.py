@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,10 +41,14 @@ class ProgressHook:
         """Move the bar."""
         self._pairs += metrics.pairs
         # A running mean over some fifty steps: steady enough to read, quick enough to follow.
-        self._loss = metrics.loss if self._loss is None else 0.98 * self._loss + 0.02 * metrics.loss
+        if metrics.applied:
+            before = metrics.loss if self._loss is None else self._loss
+            self._loss = 0.98 * before + 0.02 * metrics.loss
+        else:
+            self._console.print(f"step {metrics.step}: not finite, not applied", highlight=False)
         now = time.perf_counter()
         rate = self._pairs / (now - self._began)
-        status = f"loss {self._loss:.3f}  {rate:,.0f} pairs/s"
+        status = f"loss {self._loss or math.nan:.3f}  {rate:,.0f} pairs/s"
         self._progress.update(self._task, completed=metrics.step, status=status)
         if not self._console.is_terminal and now - self._told > self.QUIET_SECONDS:
             self._told = now

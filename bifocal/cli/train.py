@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -16,14 +17,15 @@ from bifocal.cli.evaluations import Evaluations
 from bifocal.cli.progress import progress_hook
 from bifocal.cli.run_report import environment, write_report
 from bifocal.errors import CheckpointError
-from bifocal.loss.softmax import SoftmaxLoss
 from bifocal.train import loop
 from bifocal.train.config import RunConfig, load_run
-from bifocal.train.hooks import Metrics
+from bifocal.train.hooks import Hook, Metrics
 from bifocal.train.log import MetricsLog
+from bifocal.train.objective import contrastive_loss
 from bifocal.train.prepare import prepare
+from bifocal.train.rejected import RejectedLog
 from bifocal.train.state import Run
-from bifocal.world import World, pick_device
+from bifocal.world import ALONE, World, join_world
 
 RESULTS = "results.json"
 
@@ -47,33 +49,48 @@ def train(
     ] = None,
 ) -> None:
     """Train both towers on image-text pairs; run it again to resume."""
-    console = Console()
-    trained = train_run(load_run(recipe, overrides or []), console)
-    write_results(trained, {})
-    report = write_report(trained.run, trained.evaluations, trained.metrics, trained.out)
-    console.print(f"model {trained.out / 'model'}  report {report}", highlight=False)
+    config = load_run(recipe, overrides or [])
+    with join_world(config.train.device) as world:
+        console = Console(quiet=not world.leads)
+        trained = train_run(config, console, world)
+        if not world.leads:
+            return
+        write_results(trained, {})
+        report = write_report(trained.run, trained.evaluations, trained.metrics, trained.out)
+        console.print(f"model {trained.out / 'model'}  report {report}", highlight=False)
 
 
-def train_run(config: RunConfig, console: Console) -> Trained:
+def train_run(config: RunConfig, console: Console, world: World = ALONE) -> Trained:
     """Train the run of `config`, with progress on `console` and everything else in its folder.
 
     A run that is complete is evaluated again and not trained.
     """
     out = _folder(config)
+    loss_fn = contrastive_loss(config)
     evaluations = Evaluations(config)
-    world = World(device=pick_device(config.train.device))
     run = prepare(config, world, lambda message: console.print(message, highlight=False))
-    log = MetricsLog(run, out)
     began = time.perf_counter()
-    with progress_hook(console, run.total_steps, run.step) as progress:
-        try:
-            loop.train(run, out, SoftmaxLoss(), [log, progress], evaluations)
-        finally:
-            log.close()
+    with hooks_of(run, out, console) as hooks:
+        loop.train(run, out, loss_fn, hooks, evaluations)
     seconds = time.perf_counter() - began
     run.model.eval()
-    run.pretrained.save(out / "model")
+    if world.leads:
+        run.pretrained.save(out / "model")
     return Trained(run, out, evaluations, evaluations.metrics, seconds)
+
+
+@contextmanager
+def hooks_of(run: Run, out: Path, console: Console) -> Iterator[list[Hook]]:
+    """Open the run's records and its progress bar; only the leading process keeps them."""
+    rejected = RejectedLog(out)
+    if not run.world.leads:
+        yield [rejected]
+        return
+    with (
+        closing(MetricsLog(run, out)) as log,
+        progress_hook(console, run.total_steps, run.step) as progress,
+    ):
+        yield [rejected, log, progress]
 
 
 def write_results(trained: Trained, headline: Mapping[str, float]) -> Path:

@@ -10,13 +10,14 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
+from bifocal.data.batch import Batch
 from bifocal.data.decode import decode, to_tensor
 from bifocal.data.plan import Plan
 from bifocal.data.sample import Sample, Source
@@ -31,26 +32,6 @@ JOB = 32
 ATTEMPTS = 16
 
 Transform = Callable[[UInt8[Tensor, "3 height width"], Draw], UInt8[Tensor, "3 size size"]]
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Pairs as a training step reads them; `cursor` is where the next batch begins."""
-
-    images: UInt8[Tensor, "batch 3 height width"]
-    tokens: Int[Tensor, "batch length"]
-    lengths: Int[Tensor, " batch"]
-    keys: tuple[str, ...]
-    cursor: Cursor
-
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch with its tensors on `device`."""
-        return replace(
-            self,
-            images=self.images.to(device, non_blocking=True),
-            tokens=self.tokens.to(device, non_blocking=True),
-            lengths=self.lengths.to(device, non_blocking=True),
-        )
 
 
 class Skips:
@@ -195,22 +176,25 @@ class Loader:
         position = self._position
         while True:
             end = position + self.batch_size
-            yield self._assemble(self.samples.prepare(self._local(position)), end)
+            mine = self._local(position)
+            yield self._assemble(self.samples.prepare(mine), mine, end)
             position = end
 
     def _read_ahead(self) -> Generator[Batch, None, None]:
         # Two batches beyond the one in use keep the threads busy; what is read ahead is never
         # counted as consumed, since each batch carries its own cursor.
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
-        waiting: deque[tuple[int, list[Future[list[_Prepared]]]]] = deque()
-        position = self._position
+        waiting: deque[tuple[range, list[Future[list[_Prepared]]]]] = deque()
+        position = ahead = self._position
         try:
             while True:
                 while len(waiting) < 3:
-                    waiting.append((position + self.batch_size, self._submit(pool, position)))
-                    position += self.batch_size
-                end, jobs = waiting.popleft()
-                yield self._assemble([one for job in jobs for one in job.result()], end)
+                    mine = self._local(ahead)
+                    waiting.append((mine, self._submit(pool, mine)))
+                    ahead += self.batch_size
+                mine, jobs = waiting.popleft()
+                position += self.batch_size
+                yield self._assemble([one for job in jobs for one in job.result()], mine, position)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -220,17 +204,17 @@ class Loader:
         first = start + self.world.rank * local
         return range(first, first + local)
 
-    def _submit(self, pool: ThreadPoolExecutor, start: int) -> list[Future[list[_Prepared]]]:
-        mine = self._local(start)
+    def _submit(self, pool: ThreadPoolExecutor, mine: range) -> list[Future[list[_Prepared]]]:
         spans = [mine[n : n + JOB] for n in range(0, len(mine), JOB)]
         return [pool.submit(self.samples.prepare, span) for span in spans]
 
-    def _assemble(self, prepared: Sequence[_Prepared], end: int) -> Batch:
+    def _assemble(self, prepared: Sequence[_Prepared], mine: range, end: int) -> Batch:
         return Batch(
             images=torch.stack([one.image for one in prepared]),
             tokens=pad([one.tokens for one in prepared]),
             lengths=torch.tensor([len(one.tokens) for one in prepared]),
             keys=tuple(one.key for one in prepared),
+            positions=torch.arange(mine.start, mine.stop),
             cursor=Cursor(end, self.samples.plan.identity),
         )
 

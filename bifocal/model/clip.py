@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bifocal.errors import ConfigError
 from bifocal.model.config import CLIPConfig, ModifiedResNetConfig, VisionTransformerConfig
+from bifocal.model.layers import Transformer
 from bifocal.model.modified_resnet import ModifiedResNet
 from bifocal.model.text_transformer import TextTransformer
 from bifocal.model.vision_transformer import VisionTransformer
@@ -91,6 +92,12 @@ class CLIP(TextTransformer):
     def clamp_logit_scale(self, maximum: float = MAX_LOGIT_SCALE) -> None:
         """Keep the multiplier at or below `maximum`, as the paper does for stability."""
         self.logit_scale.clamp_(max=math.log(maximum))
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Choose whether activations inside the blocks of both towers are kept for gradients."""
+        for module in self.modules():
+            if isinstance(module, Transformer | ModifiedResNet):
+                module.checkpointing = enabled
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:

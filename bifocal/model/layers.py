@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from bifocal.model.config import Activation
 
@@ -84,8 +85,28 @@ class ResidualAttentionBlock(nn.Module):
         return x + self.mlp(self.ln_2(x))
 
 
+def apply_blocks(blocks: nn.Sequential, x: Tensor, *, checkpointing: bool) -> Tensor:
+    """Return what the blocks make of `x`, one after the other.
+
+    Args:
+        blocks: draw no random numbers.
+        x: input of the first.
+        checkpointing: keep only what goes from block to block, and compute the rest again for the
+            gradients (Chen et al. 2016, arXiv 1604.06174; Griewank & Walther 2000, the paper's
+            reference).
+    """
+    if not (checkpointing and torch.is_grad_enabled()):
+        return blocks(x)
+    for block in blocks:
+        x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
+    return x
+
+
 class Transformer(nn.Module):
     """A stack of residual attention blocks."""
+
+    checkpointing = False
+    """Whether activations inside a block are computed again for its gradients, and not kept."""
 
     def __init__(
         self, width: int, layers: int, heads: int, *, causal: bool, activation: Activation
@@ -100,7 +121,7 @@ class Transformer(nn.Module):
         self, x: Float[Tensor, "batch length width"]
     ) -> Float[Tensor, "batch length width"]:
         """Return the residual stream after all blocks."""
-        return self.resblocks(x)
+        return apply_blocks(self.resblocks, x, checkpointing=self.checkpointing)
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bifocal.model.config import ModifiedResNetConfig
+from bifocal.model.layers import apply_blocks
 
 
 class Bottleneck(nn.Module):
@@ -96,6 +97,9 @@ class ModifiedResNet(nn.Module):
         embed_dim: width of the shared space.
     """
 
+    checkpointing = False
+    """Whether activations inside a block are computed again for its gradients, and not kept."""
+
     def __init__(self, config: ModifiedResNetConfig, embed_dim: int) -> None:
         super().__init__()
         self.config = config
@@ -122,7 +126,8 @@ class ModifiedResNet(nn.Module):
         x = F.relu(self.bn1(self.conv1(images)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
         x = self.avgpool(F.relu(self.bn3(self.conv3(x)), inplace=True))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = apply_blocks(stage, x, checkpointing=self.checkpointing)
         return self.attnpool(x)
 
     @torch.no_grad()

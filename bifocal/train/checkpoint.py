@@ -33,12 +33,21 @@ UNFINISHED = ".unfinished-"
 def save(run: Run, out: Path) -> Path:
     """Write the run's state and return its folder; older ones beyond `keep_last` are deleted.
 
+    Of several processes the leading one writes; all return when it is done.
+
     Raises:
         CheckpointError: the disk is full or not writable; earlier checkpoints are untouched.
     """
     final = out / FOLDER / f"step-{run.step:08d}"
+    if run.world.leads:
+        _write(run, out, final)
+    run.world.wait()
+    return final
+
+
+def _write(run: Run, out: Path, final: Path) -> None:
     if final.exists() and _fault(final) is None:
-        return final
+        return
     temporary = final.with_name(UNFINISHED + final.name)
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -49,6 +58,7 @@ def save(run: Run, out: Path) -> Path:
             "step": run.step,
             "position": run.cursor.position,
             "data": run.cursor.identity,
+            "rejected": run.rejected,
             "sha256": {path.name: _sha256(path) for path in sorted(temporary.iterdir())},
         }
         state["sha256"][STATE] = _state_sha256(state)
@@ -69,7 +79,6 @@ def save(run: Run, out: Path) -> Path:
         ) from None
     for old in _found(out)[: -run.config.train.keep_last]:
         shutil.rmtree(old)
-    return final
 
 
 def latest(out: Path, say: Callable[[str], None]) -> Path | None:
@@ -106,7 +115,7 @@ def restore(run: Run, folder: Path) -> None:
         target = run.optimizer.state[parameters[name]]
         layout = parameters[name] if tensor.ndim else tensor
         target[kind] = torch.empty_like(layout).copy_(tensor) if tensor.ndim else tensor
-    run.step = state["step"]
+    run.step, run.rejected = state["step"], state["rejected"]
     run.cursor = Cursor(state["position"], state["data"])
 
 
@@ -141,7 +150,7 @@ def _sha256(path: Path) -> str:
 
 
 def _state_sha256(state: Mapping[str, Any]) -> str:
-    place = [state["step"], state["position"], state["data"]]
+    place = [state["step"], state["position"], state["data"], state["rejected"]]
     return hashlib.sha256(json.dumps(place).encode()).hexdigest()
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from bifocal.errors import ConfigError
 from bifocal.inputs.preprocess import OPENAI_MEAN, OPENAI_STD, Augment
 from bifocal.inputs.prompts import PHOTO
+from bifocal.loss.tiled import SIDE
 from bifocal.model import zoo
 from bifocal.model.config import CLIPConfig, VisionTransformerConfig
 from bifocal.precision import Precision
@@ -77,6 +78,17 @@ class OptimConfig(Settings):
     """Gradients beyond this norm are scaled down to it."""
 
 
+class LossConfig(Settings):
+    """Which contrastive loss, and how it is computed."""
+
+    form: Literal["softmax", "sigmoid"] = "softmax"
+    """The paper's, or SigLIP's, which needs model.init_logit_bias."""
+    sharing: bool = False
+    """Whether pairs with the same picture or caption count as each other's partners."""
+    tile: NonNegativeInt = SIDE
+    """Side of the tiles of the similarity matrix; 0 computes it whole, the plain way."""
+
+
 class ScheduleConfig(Settings):
     """How long to train and what happens on the way."""
 
@@ -85,6 +97,12 @@ class ScheduleConfig(Settings):
     steps: PositiveInt | None = None
     """Length of the run in steps; where both are set, this one counts."""
     precision: Precision = "float32"
+    chunk_size: NonNegativeInt = 0
+    """Pairs that one process reads at a time, by gradient caching; 0 reads its part at once."""
+    gradient_checkpointing: bool = False
+    """Compute activations inside blocks again for the gradients: less memory, a third more work."""
+    max_rejected: PositiveInt = 10
+    """Steps in a row whose loss or gradient is not finite before the run stops."""
     device: str = "auto"
     checkpoint_every: PositiveInt = 1000
     """Steps between checkpoints; one more is written at the end and on Ctrl-C."""
@@ -131,6 +149,7 @@ class RunConfig(Settings):
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
     normalize: NormalizeConfig = Field(default_factory=NormalizeConfig)
     augment: Augment = Field(default_factory=lambda: Augment())
+    loss: LossConfig = Field(default_factory=LossConfig)
     optim: OptimConfig
     train: ScheduleConfig
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)

@@ -44,11 +44,13 @@ class MetricsLog:
         self._pairs = self._losses = self._steps = 0.0
 
     def on_step(self, run: Run, metrics: StepMetrics) -> None:
-        """Record the mean loss and the rate since the last record."""
+        """Record the mean loss of applied steps and the rate since the last record."""
         self._pairs += metrics.pairs
-        self._losses += metrics.loss
-        self._steps += 1
-        if metrics.step % self._every and metrics.step != run.total_steps:
+        if metrics.applied:
+            self._losses += metrics.loss
+            self._steps += 1
+        due = metrics.step % self._every == 0 or metrics.step == run.total_steps
+        if not due or not self._steps:
             return
         now = time.perf_counter()
         row = {

@@ -9,10 +9,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bifocal.errors import Interrupted
-from bifocal.loss.softmax import ContrastiveLoss
+from bifocal.errors import Interrupted, TrainingError
+from bifocal.loss.objective import ContrastiveLoss
 from bifocal.train import checkpoint
 from bifocal.train.hooks import Evaluate, Hook
+from bifocal.train.rejected import REJECTED
 from bifocal.train.state import Run
 from bifocal.train.step import train_step
 
@@ -25,11 +26,12 @@ def train(
     A run that is already at its end is only evaluated.
 
     Ctrl-C or SIGTERM finishes the step, writes a checkpoint and raises `Interrupted`; a second
-    Ctrl-C stops at once.
+    Ctrl-C stops at once. Of several processes one asked to stop is enough; only the leading one
+    evaluates and writes, while the others wait.
 
     Raises:
         Interrupted: the user asked to stop; the same command goes on from there.
-        TrainingError: the loss is not finite.
+        TrainingError: too many steps in a row had no finite loss or gradient.
         DataError: too many samples are bad.
         CheckpointError: a checkpoint cannot be written.
     """
@@ -39,12 +41,19 @@ def train(
             metrics = train_step(run, next(batches), loss_fn)
             for hook in hooks:
                 hook.on_step(run, metrics)
+            if run.rejected >= config.max_rejected:
+                raise TrainingError(
+                    f"the last {run.rejected} steps up to {run.step} had no finite loss or "
+                    f"gradient and were not applied; their pairs and gradients are in {out}/"
+                    f"{REJECTED}. Lower optim.lr, lengthen optim.warmup_steps or set "
+                    "optim.max_grad_norm"
+                )
             last = run.step == run.total_steps
             if last or run.step % config.checkpoint_every == 0:
                 checkpoint.save(run, out)
             if config.evaluate_every and run.step % config.evaluate_every == 0 and not last:
                 _evaluate(run, hooks, evaluate, last)
-            if stop.is_set() and not last:
+            if run.world.agree(stop.is_set()) and not last:
                 folder = checkpoint.save(run, out)
                 raise Interrupted(
                     f"stopped at step {run.step} of {run.total_steps}; saved {folder}. "
@@ -78,9 +87,10 @@ def stop_requests() -> Iterator[threading.Event]:
 
 
 def _evaluate(run: Run, hooks: Sequence[Hook], evaluate: Evaluate, last: bool) -> None:
-    run.model.eval()
-    metrics = evaluate(run, last)
-    run.model.train()
-    if metrics:
-        for hook in hooks:
+    if run.world.leads:
+        run.model.eval()
+        metrics = evaluate(run, last)
+        run.model.train()
+        for hook in hooks if metrics else ():
             hook.on_evaluation(run, metrics)
+    run.world.wait()

@@ -39,6 +39,8 @@ class Run:
     skips: Skips
     cursor: Cursor
     step: int = 0
+    rejected: int = 0
+    """Steps in a row, up to now, that were not applied."""
 
     @property
     def total_steps(self) -> int:
@@ -83,6 +85,7 @@ def new_run(config: RunConfig, source: Source, tokenizer: Tokenizer, world: Worl
     model = CLIP(config.model, seed=config.seed).to(world.device)
     if isinstance(model.visual, ModifiedResNet):
         lay_channels_last(model.visual)
+    model.set_gradient_checkpointing(config.train.gradient_checkpointing)
     optim = config.optim
     return Run(
         config=config,

@@ -1,26 +1,31 @@
 """One training step, readable from top to bottom.
 
 Paper figure 3 and section 2.5. The loss maps features to gradients of features; the towers are
-then differentiated once from there.
+differentiated from there, chunk by chunk.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
-from bifocal.data.loader import Batch
-from bifocal.errors import TrainingError
-from bifocal.loss.softmax import ContrastiveLoss
-from bifocal.precision import autocast
+from bifocal.data.batch import Batch
+from bifocal.loss.objective import ContrastiveLoss
+from bifocal.train.batch_norm import RunningStatistics
+from bifocal.train.chunks import backward_chunks, embed_chunks
 from bifocal.train.state import Run
-from bifocal.types import Features
+from bifocal.world import World
+
+BUCKET = 1 << 24
+"""Elements of gradients that travel between processes at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepMetrics:
-    """What one step reports."""
+    """What one step reports: but for `keys`, the same in every process."""
 
     step: int
     loss: float
@@ -28,51 +33,83 @@ class StepMetrics:
     lr: float
     logit_scale: float
     pairs: int
+    """Of the whole batch."""
     tokens: int
-    """Ids that the text tower read, padding to the longest caption included."""
+    """Ids that the text tower read for them, padding to the longest caption included."""
+    keys: tuple[str, ...]
+    """Of this process's pairs."""
+    applied: bool
+    """False if the loss or a gradient was not finite, and the model stayed as it was."""
 
 
 def train_step(run: Run, batch: Batch, loss_fn: ContrastiveLoss) -> StepMetrics:
     """Move the weights by one batch and return what happened.
 
-    Raises:
-        TrainingError: the loss or the gradient is not finite; the weights are as before.
+    If the loss or a gradient is not finite, weights, optimizer and running statistics stay as they
+    are, gradients are left for the asker to look at, and the run goes on behind the batch.
     """
-    model, device = run.model, run.world.device
-    batch = batch.to(device)
-    lr = run.schedule(run.step)
-    with autocast(run.config.train.precision, device):
-        features = model.features(run.preprocess.normalize(batch.images), batch.tokens)
-    loss, gradients = loss_fn.value_and_grad(features)
-    backward(features, gradients)
-    limit = run.config.optim.max_grad_norm
-    grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit or float("inf"))
-    if not (torch.isfinite(loss) and torch.isfinite(grad_norm)):
-        raise TrainingError(
-            f"step {run.step}: loss {loss.item():.4g}, gradient norm {grad_norm.item():.4g}; the "
-            "weights are as before this step. Lower optim.lr, lengthen optim.warmup_steps or set "
-            f"optim.max_grad_norm. First pairs of the batch: {', '.join(batch.keys[:4])}"
-        )
-    for group in run.optimizer.param_groups:
-        group["lr"] = lr
-    run.optimizer.step()
-    run.optimizer.zero_grad(set_to_none=True)
-    model.clamp_logit_scale()
+    model, world, config = run.model, run.world, run.config
+    model.zero_grad(set_to_none=True)
+    batch = batch.to(world.device)
+    chunks = batch.split(config.train.chunk_size or len(batch.images))
+    statistics = RunningStatistics(model)
+    features = embed_chunks(run, chunks, statistics)
+    sharing = batch.sharing() if config.loss.sharing else None
+    loss, gradients = loss_fn.value_and_grad(features, world, sharing)
+    backward_chunks(run, chunks, features, gradients)
+    sum_gradients(model, world)
+    grad_norm = clip_gradients(model, config.optim.max_grad_norm)
+    lr, logit_scale = run.schedule(run.step), features.logit_scale.item()
+    applied = math.isfinite(loss.item()) and math.isfinite(grad_norm)
+    statistics.finish(world, keep=applied)
+    if applied:
+        for group in run.optimizer.param_groups:
+            group["lr"] = lr
+        run.optimizer.step()
+        model.clamp_logit_scale()
+    run.rejected = 0 if applied else run.rejected + 1
     run.step += 1
     run.cursor = batch.cursor
     return StepMetrics(
         step=run.step,
         loss=loss.item(),
-        grad_norm=grad_norm.item(),
+        grad_norm=grad_norm,
         lr=lr,
-        logit_scale=features.logit_scale.item(),
-        pairs=len(batch.images),
-        tokens=batch.tokens.numel(),
+        logit_scale=logit_scale,
+        pairs=len(batch.images) * world.size,
+        tokens=batch.tokens.numel() * world.size,
+        keys=batch.keys,
+        applied=applied,
     )
 
 
-def backward(features: Features, gradients: Features) -> None:
-    """Carry the gradients of features on to the parameters of both towers."""
-    outputs = (features.image, features.text, features.logit_scale)
-    seeds = (gradients.image, gradients.text, gradients.logit_scale)
-    torch.autograd.backward(outputs, [g.to(f.dtype) for f, g in zip(outputs, seeds, strict=True)])
+def sum_gradients(model: nn.Module, world: World) -> None:
+    """Sum the gradients over the processes, in an order that depends on the model alone."""
+    if world.size == 1:
+        return
+    bucket: list[torch.Tensor] = []
+    for parameter in model.parameters():
+        if parameter.grad is None:
+            continue
+        bucket.append(parameter.grad)
+        if sum(g.numel() for g in bucket) >= BUCKET:
+            _sum_together(bucket, world)
+            bucket = []
+    if bucket:
+        _sum_together(bucket, world)
+
+
+def clip_gradients(model: nn.Module, limit: float | None) -> float:
+    """Return the norm of all gradients; where it exceeds `limit` they are scaled down to it."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if limit is not None:
+        torch.nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
+    return norm.item()
+
+
+def _sum_together(gradients: list[torch.Tensor], world: World) -> None:
+    flat = world.sum_(torch.cat([gradient.flatten() for gradient in gradients]))
+    parts = flat.split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))

@@ -13,7 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bifocal.data.loader import ATTEMPTS, Batch, Loader, Samples, Skips
+from bifocal.data.batch import Batch
+from bifocal.data.loader import ATTEMPTS, Loader, Samples, Skips
 from bifocal.data.plan import Plan
 from bifocal.data.sample import Sample
 from bifocal.errors import ConfigError, DataError
@@ -100,6 +101,7 @@ def joined(ranks: list[list[Batch]]) -> list[Batch]:
                 tokens=torch.cat(tokens),
                 lengths=torch.cat([part.lengths for part in parts]),
                 keys=tuple(key for part in parts for key in part.keys),
+                positions=torch.cat([part.positions for part in parts]),
                 cursor=parts[0].cursor,
             )
         )
@@ -123,6 +125,7 @@ def test_the_data_are_the_same_for_every_number_of_ranks_and_threads(
         for r in range(size)
     ]
     assert_same(joined(ranks), alone)
+    assert torch.cat([batch.positions for batch in alone]).tolist() == [*range(4 * batch_size)]
     assert [batch.cursor.position for batch in alone] == [n * batch_size for n in (1, 2, 3, 4)]
 
 

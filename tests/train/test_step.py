@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import math
 
 import pytest
 import torch
 
-from bifocal.data.loader import Batch
+from bifocal.data.batch import Batch
 from bifocal.errors import ConfigError, TrainingError
 from bifocal.inputs.tokenizer import Tokenizer
 from bifocal.loss.softmax import SoftmaxLoss
+from bifocal.train import loop
 from bifocal.train.prepare import prepare
+from bifocal.train.rejected import REJECTED, RejectedLog
 from bifocal.train.state import Run, new_run, steps_of
 from bifocal.train.step import train_step
 from bifocal.world import World
@@ -32,6 +36,7 @@ def any_pairs(run: Run, count: int) -> Batch:
         tokens=torch.cat([ends[:, :1], ids, ends[:, 1:]], dim=1),
         lengths=torch.full((count,), 6),
         keys=tuple(map(str, range(count))),
+        positions=torch.arange(count),
         cursor=run.cursor,
     )
 
@@ -91,7 +96,7 @@ def test_the_temperature_stays_at_or_below_a_hundred(configure):
 class _Larger(SoftmaxLoss):
     """A loss that wants nothing but a larger scale."""
 
-    def value(self, features):
+    def value(self, features, sharing=None):
         anchor = features.image.sum() + features.text.sum()
         return 0 * anchor - features.logit_scale
 
@@ -99,22 +104,42 @@ class _Larger(SoftmaxLoss):
 class _Broken(SoftmaxLoss):
     """A loss that is infinite once."""
 
-    def value(self, features):
-        return super().value(features) * torch.tensor(math.inf)
+    def value(self, features, sharing=None):
+        return super().value(features, sharing) * torch.tensor(math.inf)
 
 
 @pytest.mark.behaviour
-def test_a_loss_that_is_not_finite_leaves_the_weights(configure):
-    run = prepare(configure(), World(), print)
+@pytest.mark.parametrize("model", ["vit", "resnet"])
+def test_a_loss_that_is_not_finite_leaves_the_model(configure, model):
+    run = prepare(configure(model=model), World(), print)
     batches = iter(run.loader())
     train_step(run, next(batches), SoftmaxLoss())
-    before, step, cursor = state(run), run.step, run.cursor
-    with pytest.raises(TrainingError, match=r"step 1: loss (inf|nan).*optim\.lr.*train-0"):
-        train_step(run, next(batches), _Broken())
-    batches.close()
+    before, moments = state(run), copy.deepcopy(run.optimizer.state_dict())
+    metrics = train_step(run, next(batches), _Broken())
+    assert not metrics.applied
+    assert metrics.keys[0].startswith("train-0")
     after = state(run)
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert (run.step, run.cursor) == (step, cursor)
+    assert str(moments["state"]) == str(run.optimizer.state_dict()["state"])
+    assert (run.step, run.cursor.position, run.rejected) == (2, 32, 1)
+    assert train_step(run, next(batches), SoftmaxLoss()).applied
+    assert run.rejected == 0
+    batches.close()
+
+
+@pytest.mark.behaviour
+def test_steps_that_are_not_finite_are_written_out_and_counted(configure, tmp_path):
+    run = prepare(configure("train.max_rejected=3"), World(), print)
+    hooks = [RejectedLog(tmp_path)]
+    with pytest.raises(TrainingError, match=r"last 3 steps up to 3 .*rejected\.jsonl.*optim\.lr"):
+        loop.train(run, tmp_path, _Broken(), hooks, lambda run, last: {})
+    rows = [json.loads(line) for line in (tmp_path / REJECTED).read_text("utf-8").splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert rows[0]["loss"] in ("inf", "nan")
+    assert len(rows[0]["keys"]) == 16
+    statistics = rows[0]["parameters"]
+    assert statistics.keys() == dict(run.model.named_parameters()).keys()
+    assert max(one["not_finite"] for one in statistics.values()) > 0
 
 
 @pytest.mark.property

@@ -1,0 +1,46 @@
+"""What the verbs of `bifocal evaluate` share: opening a source, figures as JSON, intervals."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from bifocal.data.sources import Reading
+from bifocal.errors import ConfigError
+from bifocal.evaluate.statistics import Interval
+from bifocal.pretrained import Pretrained
+from bifocal.train.config import DATA_ROOT
+
+
+def reading(pretrained: Pretrained, classes: str = "") -> Reading:
+    """Return how sources are read for a model: the data root, its picture size, class names."""
+    return Reading(
+        root=Path(os.environ.get(DATA_ROOT, "")),
+        classes=classes,
+        image_size=pretrained.preprocess.image_size,
+    )
+
+
+def bounds(interval: Interval) -> str:
+    """Return an interval as people read it: "70.1 – 74.9 %"."""
+    return f"{100 * interval.low:.1f} – {100 * interval.high:.1f} %"
+
+
+def by_name(intervals: Mapping[str, Interval]) -> dict[str, dict[str, object]]:
+    """Return intervals as JSON tables."""
+    return {name: asdict(interval) for name, interval in intervals.items()}
+
+
+def write_figures(figures: Mapping[str, object], output: Path) -> None:
+    """Write figures as JSON.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    try:
+        output.write_text(json.dumps(dict(figures), indent=2) + "\n", "utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {output}: {error.strerror}") from None

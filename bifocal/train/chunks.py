@@ -1,0 +1,82 @@
+"""Batches of any size: features of all chunks first, then one backward pass a chunk.
+
+Gradient caching (Gao et al. 2021, arXiv 2101.06983). The contrastive loss couples all pairs of a
+batch, so that gradients of parts cannot simply be added up; but it couples them through their
+features alone. Features are small: they are computed without a graph, the loss gives their
+gradients, and each chunk is then read again and differentiated. A batch of one chunk keeps its
+graph and is read once. All randomness of a reading comes from the pairs' places in the run, so
+that the second reading is the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from bifocal.data.batch import Batch
+from bifocal.precision import autocast
+from bifocal.train.batch_norm import RunningStatistics
+from bifocal.train.state import Run
+from bifocal.types import Features
+
+
+def embed_chunks(run: Run, chunks: Sequence[Batch], statistics: RunningStatistics) -> Features:
+    """Return features of all chunks, with their graph if there is one chunk."""
+    read = []
+    with torch.set_grad_enabled(len(chunks) == 1):
+        for number, chunk in enumerate(chunks):
+            statistics.chunk(number)
+            read.append(_read(run, chunk))
+    statistics.replay()
+    if len(chunks) == 1:
+        return read[0]
+    return Features(
+        torch.cat([features.image for features in read]),
+        torch.cat([features.text for features in read]),
+        run.model.logit_scale.exp(),
+        run.model.logit_bias,
+    )
+
+
+def backward_chunks(
+    run: Run, chunks: Sequence[Batch], features: Features, gradients: Features
+) -> None:
+    """Carry gradients of features on to the parameters, reading each of several chunks again.
+
+    Args:
+        run: whose model is differentiated.
+        chunks: the batch.
+        features: what `embed_chunks` returned.
+        gradients: of the loss by those features.
+    """
+    backward(features, gradients)  # of several chunks: the multiplier and the bias, no more
+    if len(chunks) == 1:
+        return
+    first = 0
+    for chunk in chunks:
+        rows = slice(first, first + len(chunk.images))
+        part = Features(gradients.image[rows], gradients.text[rows], gradients.logit_scale)
+        read = _read(run, chunk)
+        backward(Features(read.image, read.text, features.logit_scale.detach()), part)
+        first = rows.stop
+
+
+def backward(features: Features, gradients: Features) -> None:
+    """Carry gradients of features on to whatever parameters they come from."""
+    pairs = [
+        (output, seed.to(output.dtype))
+        for output, seed in (
+            (features.image, gradients.image),
+            (features.text, gradients.text),
+            (features.logit_scale, gradients.logit_scale),
+            (features.logit_bias, gradients.logit_bias),
+        )
+        if output is not None and seed is not None and output.requires_grad
+    ]
+    torch.autograd.backward([output for output, _ in pairs], [seed for _, seed in pairs])
+
+
+def _read(run: Run, chunk: Batch) -> Features:
+    with autocast(run.config.train.precision, run.world.device):
+        return run.model.features(run.preprocess.normalize(chunk.images), chunk.tokens)

@@ -1,0 +1,144 @@
+"""Every way of splitting one batch, beside the plain way; run by torchrun and by the test itself.
+
+Float64 throughout, so that what differs is the split and not the rounding.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+
+import torch
+
+from bifocal.data.batch import Batch
+from bifocal.loss.objective import ContrastiveLoss
+from bifocal.loss.sigmoid import SigmoidLoss
+from bifocal.loss.softmax import SoftmaxLoss
+from bifocal.loss.tiled import TiledSigmoidLoss, TiledSoftmaxLoss
+from bifocal.train.batch_norm import RunningStatistics
+from bifocal.train.chunks import backward_chunks, embed_chunks
+from bifocal.train.config import resolve_run
+from bifocal.train.prepare import prepare
+from bifocal.train.state import Run
+from bifocal.train.step import sum_gradients
+from bifocal.world import ALONE, World, join_world
+
+PAIRS = 12
+BOUND = 1e-12
+TEXT = {"context_length": 16, "vocab_size": 600, "width": 16, "layers": 2, "heads": 2}
+VISION = {
+    "vit": {"image_size": 32, "patch_size": 8, "width": 16, "layers": 2, "heads": 2},
+    "resnet": {"image_size": 32, "width": 4, "layers": [1, 1, 1, 1], "heads": 2},
+}
+
+
+class Exact:
+    """Preprocessing in float64."""
+
+    image_size = 32
+
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
+        return images.double() / 128 - 1
+
+
+def new_run(model: str, world: World) -> Run:
+    table = {
+        "out": "unused",
+        "model": {
+            "embed_dim": 8,
+            "vision": VISION[model],
+            "text": TEXT,
+            "init_logit_bias": -3.0,
+        },
+        "data": {"train": "scenes:train:48", "batch_size": PAIRS, "threads": 0},
+        "optim": {"lr": 1e-3},
+        "train": {"steps": 1},
+    }
+    run = prepare(resolve_run(table, "test"), ALONE, print)
+    run.world = world
+    run.model.double()
+    run.preprocess = Exact()
+    return run
+
+
+def gradients(run: Run, batch: Batch, size: int, loss: ContrastiveLoss, share: bool) -> dict:
+    """Return loss, gradients and running statistics of one batch, as a training step has them."""
+    model = copy.deepcopy(run.model)
+    run = copy.copy(run)
+    run.model = model
+    chunks = batch.split(size)
+    statistics = RunningStatistics(model)
+    features = embed_chunks(run, chunks, statistics)
+    sharing = batch.sharing() if share else None
+    value, seeds = loss.value_and_grad(features, run.world, sharing)
+    backward_chunks(run, chunks, features, seeds)
+    sum_gradients(model, run.world)
+    statistics.finish(run.world, keep=True)
+    found = {name: parameter.grad for name, parameter in model.named_parameters()}
+    found |= dict(model.named_buffers())
+    return found | {"loss": value}
+
+
+def whole_batch(run: Run) -> Batch:
+    batch = next(iter(run.loader()))
+    # Some pairs share a picture, some a caption.
+    batch.tokens[5] = batch.tokens[1]
+    batch.tokens[10] = batch.tokens[1]
+    batch.lengths.copy_(batch.tokens.argmax(dim=1) + 1)
+    keys = ("same", *batch.keys[1:7], "same", *batch.keys[8:])
+    return Batch(batch.images, batch.tokens, batch.lengths, keys, batch.positions, batch.cursor)
+
+
+def compare(expected: dict, found: dict, case: object) -> None:
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        error = (value - found[name]).abs().max().item()
+        size = max(1.0, value.abs().max().item())
+        assert error <= BOUND * size, f"{case}: {name} is off by {error:.2e}"
+
+
+def check_vit(world: World) -> int:
+    """Compare every split of a batch for a tower without batch statistics."""
+    run, plain = new_run("vit", world), new_run("vit", ALONE)
+    batch, local = whole_batch(plain), PAIRS // world.size
+    mine = batch.split(local)[world.rank]
+    cases = 0
+    for form, share in itertools.product(("softmax", "sigmoid"), (False, True)):
+        oracle, tiled = {
+            "softmax": (SoftmaxLoss(), TiledSoftmaxLoss),
+            "sigmoid": (SigmoidLoss(), TiledSigmoidLoss),
+        }[form]
+        expected = gradients(plain, batch, PAIRS, oracle, share)
+        assert expected["logit_scale"].abs() > 1e-3, "the temperature must be put to the test"
+        losses = (oracle, *(tiled(side) for side in (1, 5, 7, 64)))
+        splits = [(chunks, loss, False) for chunks in (1, 3, 4) for loss in losses]
+        splits += [(chunks, losses[2], True) for chunks in (1, 4)]
+        for chunks, loss, checkpointing in splits:
+            run.model.set_gradient_checkpointing(checkpointing)
+            found = gradients(run, mine, math.ceil(local / chunks), loss, share)
+            compare(expected, found, (world, form, share, chunks, checkpointing, loss))
+            cases += 1
+    return cases
+
+
+def check_resnet(world: World) -> int:
+    """Compare splits into the same chunks for a tower whose statistics are those of a chunk."""
+    run, plain = new_run("resnet", world), new_run("resnet", ALONE)
+    batch, local = whole_batch(plain), PAIRS // world.size
+    mine = batch.split(local)[world.rank]
+    for size in (3, local):
+        expected = gradients(plain, batch, size, SoftmaxLoss(), False)
+        for checkpointing in (False, True):
+            run.model.set_gradient_checkpointing(checkpointing)
+            found = gradients(run, mine, size, TiledSoftmaxLoss(5), False)
+            compare(expected, found, (world, size, checkpointing))
+    return 4
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with join_world("cpu") as joined:
+        compared = check_vit(joined) + check_resnet(joined)
+        if joined.leads:
+            print(f"compared {compared}")
