@@ -182,6 +182,22 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Pretrained:
         CheckpointError: there is none, or its parts do not belong together.
     """
     folder = find_model(Path(path))
+    config, preprocess = describe(folder)
+    state = read_weights(folder)
+    with torch.device("meta"):
+        model = CLIP(config)
+    check_state(model, state, folder)
+    model.load_state_dict(state, assign=True)
+    tokenizer = Tokenizer.load(folder / TOKENIZER)
+    return Pretrained(model.eval().to(device), tokenizer, preprocess)
+
+
+def describe(folder: Path) -> tuple[CLIPConfig, Preprocess]:
+    """Return the architecture and the preprocessing of the model in `folder`.
+
+    Raises:
+        CheckpointError: the description is missing, damaged or of another format.
+    """
     try:
         table = json.loads((folder / CONFIG).read_text("utf-8"))
         tables = isinstance(table, dict) and (table.get("model"), table.get("preprocess"))
@@ -190,16 +206,21 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Pretrained:
         if table["format"] != FORMAT:
             raise CheckpointError(f"{folder} has the format {table['format']}, expected {FORMAT}")
         config = build(CLIPConfig, table["model"], str(folder / CONFIG))
-        preprocess = build(Preprocess, table["preprocess"], str(folder / CONFIG))
-        state = load_file(folder / WEIGHTS)
-    except (OSError, ValueError, KeyError, SafetensorError, ConfigError) as error:
+        return config, build(Preprocess, table["preprocess"], str(folder / CONFIG))
+    except (OSError, ValueError, KeyError, ConfigError) as error:
         raise CheckpointError(f"cannot load the model in {folder}: {error}") from None
-    with torch.device("meta"):
-        model = CLIP(config)
-    check_state(model, state, folder)
-    model.load_state_dict(state, assign=True)
-    tokenizer = Tokenizer.load(folder / TOKENIZER)
-    return Pretrained(model.eval().to(device), tokenizer, preprocess)
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Return the weights of the model in `folder`.
+
+    Raises:
+        CheckpointError: they cannot be read.
+    """
+    try:
+        return load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot load the model in {folder}: {error}") from None
 
 
 def find_model(path: Path) -> Path:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from bifocal.errors import ConfigError
 from bifocal.model.config import CLIPConfig, ModifiedResNetConfig, VisionTransformerConfig
-from bifocal.model.layers import Transformer
-from bifocal.model.modified_resnet import ModifiedResNet
+from bifocal.model.layers import ResidualAttentionBlock, Transformer
+from bifocal.model.modified_resnet import Bottleneck, ModifiedResNet
 from bifocal.model.text_transformer import TextTransformer
 from bifocal.model.vision_transformer import VisionTransformer
 from bifocal.types import Features
@@ -48,12 +48,18 @@ class CLIP(TextTransformer):
             self.initialize(torch.Generator().manual_seed(seed))
 
     def encode_image(
-        self, images: Float[Tensor, "batch 3 height height"]
+        self,
+        images: Float[Tensor, "batch 3 height height"],
+        kept: Int[Tensor, "batch kept"] | None = None,
     ) -> Float[Tensor, "batch embed_dim"]:
         """Return image features of unit norm for normalised pictures.
 
+        Args:
+            images: normalised pictures of the model's size.
+            kept: the patches of each that a Vision Transformer reads; None for all.
+
         Raises:
-            ConfigError: the pictures are not of the model's size.
+            ConfigError: the pictures are not of the model's size, or the tower has no patches.
         """
         size = self.config.vision.image_size
         if tuple(images.shape[1:]) != (3, size, size):
@@ -61,7 +67,11 @@ class CLIP(TextTransformer):
                 f"pictures of shape {tuple(images.shape[1:])}, expected (3, {size}, {size}): "
                 "prepare them with the model's own preprocessing"
             )
-        return F.normalize(self.visual(images), dim=-1)
+        if kept is None:
+            return F.normalize(self.visual(images), dim=-1)
+        if not isinstance(self.visual, VisionTransformer):
+            raise ConfigError("only a Vision Transformer reads patches: leave patch dropout at 0")
+        return F.normalize(self.visual(images, kept), dim=-1)
 
     def encode_text(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch embed_dim"]:
         """Return text features of unit norm for token ids."""
@@ -71,9 +81,10 @@ class CLIP(TextTransformer):
         self,
         images: Float[Tensor, "batch 3 height height"],
         tokens: Int[Tensor, "batch length"],
+        kept: Int[Tensor, "batch kept"] | None = None,
     ) -> Features:
         """Return what a contrastive loss reads: both features and the multiplier."""
-        image, text = self.encode_image(images), self.encode_text(tokens)
+        image, text = self.encode_image(images, kept), self.encode_text(tokens)
         return Features(image, text, self.logit_scale.exp(), self.logit_bias)
 
     def forward(
@@ -98,6 +109,17 @@ class CLIP(TextTransformer):
         for module in self.modules():
             if isinstance(module, Transformer | ModifiedResNet):
                 module.checkpointing = enabled
+
+    def compile_blocks(self) -> None:
+        """Compile the blocks of both towers; the first steps take a minute longer.
+
+        All blocks of a tower share their code. Captions are padded to a multiple of 16 tokens, so
+        that it is made for a handful of lengths.
+        """
+        self.length_multiple = 16
+        for module in self.modules():
+            if isinstance(module, ResidualAttentionBlock | Bottleneck):
+                module.compile(dynamic=False)
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:

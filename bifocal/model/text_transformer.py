@@ -8,6 +8,7 @@ is exact. Knows token ids; knows nothing of pictures or of how text becomes ids.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -28,8 +29,12 @@ class TextTransformer(nn.Module):
         activation: the one inside the transformer's blocks.
     """
 
+    length_multiple: int
+    """Captions are read as if they had a multiple of so many tokens, as far as the context goes."""
+
     def __init__(self, config: TextConfig, embed_dim: int, activation: Activation) -> None:
         super().__init__()
+        self.length_multiple = 1
         self.context_length = config.context_length
         self.vocab_size = config.vocab_size
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
@@ -56,7 +61,10 @@ class TextTransformer(nn.Module):
             )
         end = tokens.argmax(dim=-1)
         length = int(end.max()) + 1 if tokens.device.type != "meta" else tokens.shape[1]
-        x = self.token_embedding(tokens[:, :length])
+        tokens = tokens[:, :length]
+        if missing := min(-length % self.length_multiple, self.context_length - length):
+            tokens, length = F.pad(tokens, (0, missing)), length + missing
+        x = self.token_embedding(tokens)
         x = self.transformer(x + self.positional_embedding[:length].to(x.dtype))
         at_end = x[torch.arange(len(x), device=x.device), end]
         return self.ln_final(at_end) @ self.text_projection

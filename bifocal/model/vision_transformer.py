@@ -6,7 +6,7 @@ Paper section 2.4. Knows pictures as normalised floats; knows nothing of text.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bifocal.model.config import Activation, VisionTransformerConfig
@@ -39,12 +39,23 @@ class VisionTransformer(nn.Module):
         self.proj = nn.Parameter(torch.empty(width, embed_dim))
 
     def forward(
-        self, images: Float[Tensor, "batch 3 height height"]
+        self,
+        images: Float[Tensor, "batch 3 height height"],
+        kept: Int[Tensor, "batch kept"] | None = None,
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Return image features, not normalised."""
+        """Return image features, not normalised.
+
+        Args:
+            images: normalised pictures.
+            kept: the patches of each picture that are read; None for all.
+        """
         patches = self.conv1(images).flatten(2).transpose(1, 2)
-        first = self.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
-        x = torch.cat([first, patches], dim=1) + self.positional_embedding.to(patches.dtype)
+        positions = self.positional_embedding.to(patches.dtype)
+        patches = patches + positions[1:]
+        if kept is not None:
+            patches = patches.gather(1, kept[:, :, None].expand(-1, -1, patches.shape[2]))
+        first = self.class_embedding.to(patches.dtype) + positions[0]
+        x = torch.cat([first.expand(len(patches), 1, -1), patches], dim=1)
         x = self.transformer(self.ln_pre(x))
         return self.ln_post(x[:, 0]) @ self.proj
 

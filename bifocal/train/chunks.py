@@ -15,8 +15,10 @@ from collections.abc import Sequence
 import torch
 
 from bifocal.data.batch import Batch
+from bifocal.model.config import VisionTransformerConfig
 from bifocal.precision import autocast
 from bifocal.train.batch_norm import RunningStatistics
+from bifocal.train.patch_dropout import kept_patches
 from bifocal.train.state import Run
 from bifocal.types import Features
 
@@ -78,5 +80,11 @@ def backward(features: Features, gradients: Features) -> None:
 
 
 def _read(run: Run, chunk: Batch) -> Features:
-    with autocast(run.config.train.precision, run.world.device):
-        return run.model.features(run.preprocess.normalize(chunk.images), chunk.tokens)
+    config = run.config
+    kept = None
+    if config.train.patch_dropout and isinstance(config.model.vision, VisionTransformerConfig):
+        patches = config.model.vision.patches
+        kept = kept_patches(chunk.positions, patches, config.train.patch_dropout, config.seed)
+    images = run.preprocess.normalize(chunk.images)
+    with autocast(config.train.precision, run.world.device):
+        return run.model.features(images, chunk.tokens, kept)

@@ -20,6 +20,7 @@ from bifocal.loss.tiled import SIDE
 from bifocal.model import zoo
 from bifocal.model.config import CLIPConfig, VisionTransformerConfig
 from bifocal.precision import Precision
+from bifocal.pretrained import describe, find_model
 from bifocal.settings import Settings, build, merge, parse_override, read_toml
 
 DATA_ROOT = "BIFOCAL_DATA"
@@ -99,8 +100,12 @@ class ScheduleConfig(Settings):
     precision: Precision = "float32"
     chunk_size: NonNegativeInt = 0
     """Pairs that one process reads at a time, by gradient caching; 0 reads its part at once."""
+    patch_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of a picture's patches that a training step leaves out; Vision Transformers only."""
     gradient_checkpointing: bool = False
     """Compute activations inside blocks again for the gradients: less memory, a third more work."""
+    compile: bool = False
+    """Compile the blocks of both towers with torch.compile, which needs a compiler."""
     max_rejected: PositiveInt = 10
     """Steps in a row whose loss or gradient is not finite before the run stops."""
     device: str = "auto"
@@ -144,6 +149,9 @@ class RunConfig(Settings):
 
     out: str
     seed: int = 0
+    init: str = ""
+    """Run, checkpoint or model folder whose weights, vocabulary and architecture this run starts
+    from; `model` then holds what differs, as model.image_size=336."""
     model: CLIPConfig
     data: DataConfig
     tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
@@ -153,6 +161,13 @@ class RunConfig(Settings):
     optim: OptimConfig
     train: ScheduleConfig
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+
+    @model_validator(mode="after")
+    def _check(self) -> RunConfig:
+        patches = isinstance(self.model.vision, VisionTransformerConfig)
+        if self.train.patch_dropout and not patches:
+            raise ValueError("train.patch_dropout needs a Vision Transformer: a ResNet has none")
+        return self
 
     @property
     def data_root(self) -> Path:
@@ -177,7 +192,8 @@ def resolve_run(table: Mapping[str, Any], origin: str) -> RunConfig:
     for section in ("model", "data", "optim", "train"):
         if not isinstance(table.get(section, {}), Mapping):
             raise ConfigError(f"{origin}: '{section}' is a table, not a value")
-    model, preset = _model(table.get("model", {}), origin)
+    start = describe(find_model(Path(table["init"]))) if table.get("init") else None
+    model, preset = _model(table.get("model", {}), origin, start[0] if start else None)
     patches = isinstance(model.vision, VisionTransformerConfig)
     defaults = {
         "out": f"runs/{Path(origin).stem}",
@@ -189,16 +205,25 @@ def resolve_run(table: Mapping[str, Any], origin: str) -> RunConfig:
         },
         "train": {},
     }
+    if start is not None:
+        defaults["normalize"] = {"mean": start[1].mean, "std": start[1].std}
     resolved = merge(defaults, {**table, "model": model.model_dump()})
     return build(RunConfig, resolved, origin)
 
 
-def _model(table: Mapping[str, Any], origin: str) -> tuple[CLIPConfig, str]:
-    """Return the architecture: the preset's with the other keys on top; and the preset's name."""
+def _model(
+    table: Mapping[str, Any], origin: str, start: CLIPConfig | None
+) -> tuple[CLIPConfig, str]:
+    """Return the architecture: the preset's with the other keys on top; and the preset's name.
+
+    The architecture that a run starts from stands in for the preset, and beats it.
+    """
     table = dict(table)
     preset = table.pop("preset", "")
     size = table.pop("image_size", None)
     base = zoo.config(preset).model_dump() if preset else {}
+    if start is not None:
+        base = start.model_dump()
     if size is not None:
         table = merge(table, {"vision": {"image_size": size}})
     if not (base or table):

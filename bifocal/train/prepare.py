@@ -10,10 +10,11 @@ from typing import Any
 from bifocal.data.plan import Plan
 from bifocal.data.sample import Source
 from bifocal.data.sources import Reading, open_source
-from bifocal.errors import CheckpointError, DataError
+from bifocal.errors import CheckpointError, ConfigError, DataError
 from bifocal.inputs.tokenizer import Tokenizer
 from bifocal.inputs.vocabulary import train_tokenizer
-from bifocal.pretrained import TOKENIZER
+from bifocal.model.resize import fitted_state
+from bifocal.pretrained import TOKENIZER, check_state, find_model, read_weights
 from bifocal.train import checkpoint
 from bifocal.train.config import RunConfig
 from bifocal.train.state import Run, new_run
@@ -51,7 +52,10 @@ def prepare(config: RunConfig, world: World, say: Callable[[str], None]) -> Run:
     folder = checkpoint.latest(out, say)
     if folder is None:
         tokenizer = find_tokenizer(config, source)
-        return new_run(with_vocabulary(config, tokenizer), source, tokenizer, world)
+        run = new_run(with_vocabulary(config, tokenizer), source, tokenizer, world)
+        if config.init:
+            start_from(run, find_model(Path(config.init)))
+        return run
     tokenizer = Tokenizer.load(folder / TOKENIZER)
     config = with_vocabulary(config, tokenizer)
     _check_same(config, folder)
@@ -59,6 +63,17 @@ def prepare(config: RunConfig, world: World, say: Callable[[str], None]) -> Run:
     checkpoint.restore(run, folder)
     say(f"resumed {folder} at step {run.step} of {run.total_steps}")
     return run
+
+
+def start_from(run: Run, folder: Path) -> None:
+    """Give the run the weights of the model in `folder`, fitted to its sizes.
+
+    Raises:
+        ConfigError, CheckpointError: they are of another architecture.
+    """
+    state = fitted_state(read_weights(folder), run.model)
+    check_state(run.model, state, folder)
+    run.model.load_state_dict(state)
 
 
 def reading(config: RunConfig, templates: tuple[str, ...] = (), classes: str = "") -> Reading:
@@ -90,8 +105,16 @@ def open_validation(config: RunConfig) -> Source | None:
 
 
 def find_tokenizer(config: RunConfig, source: Source) -> Tokenizer:
-    """Return the vocabulary at `tokenizer.path`, or one learned from the captions."""
+    """Return the vocabulary at `tokenizer.path`, of `init`, or one learned from the captions.
+
+    Raises:
+        ConfigError: `init` and `tokenizer.path` both give one.
+    """
     text = config.model.text
+    if config.init:
+        if config.tokenizer.path:
+            raise ConfigError("init brings its own vocabulary: leave tokenizer.path out")
+        return Tokenizer.load(find_model(Path(config.init)) / TOKENIZER, text.context_length)
     if config.tokenizer.path:
         path = config.data_root / Path(config.tokenizer.path).expanduser()
         return Tokenizer.load(path, text.context_length)

@@ -86,6 +86,8 @@ def new_run(config: RunConfig, source: Source, tokenizer: Tokenizer, world: Worl
     if isinstance(model.visual, ModifiedResNet):
         lay_channels_last(model.visual)
     model.set_gradient_checkpointing(config.train.gradient_checkpointing)
+    if config.train.compile:
+        model.compile_blocks()
     optim = config.optim
     return Run(
         config=config,
