@@ -1,0 +1,97 @@
+"""Runs of several real processes: their data, weights and checkpoints."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+STEPS = 30
+RECIPE = f"""
+[model]
+embed_dim = 32
+vision = {{ image_size = 32, patch_size = 8, width = 32, layers = 1, heads = 2 }}
+text = {{ context_length = 16, vocab_size = 600, width = 32, layers = 1, heads = 2 }}
+[data]
+train = "scenes:train:48"
+val = "scenes:val:20"
+batch_size = 16
+threads = 1
+[optim]
+lr = 1e-3
+warmup_steps = 2
+[train]
+steps = {STEPS}
+checkpoint_every = 3
+log_every = 1
+device = "cpu"
+"""
+
+
+def launch(recipe: Path, out: Path, processes: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={processes}", "-m", "bifocal", "train", str(recipe)]
+    return subprocess.Popen(
+        [*command, f"out={out}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, said
+    return said
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "model" / "model.safetensors")
+
+
+@pytest.mark.property
+def test_two_processes_train_what_one_does_and_survive_a_kill(tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE)
+    one, two, broken = (tmp_path / name for name in ("one", "two", "broken"))
+    finish(launch(recipe, one, 1))
+    said = finish(launch(recipe, two, 2))
+    assert said.count("report ") == 1, "only one process speaks"
+
+    process = launch(recipe, broken, 2)
+    after = random.Random(0).choice([2, 3])
+    while len(list(broken.glob("checkpoints/step-*"))) < after:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    # The processes that torchrun starts lead sessions of their own.
+    subprocess.run(["pkill", "-KILL", "-f", f"out={broken}"], check=False)
+    process.communicate()
+    assert not (broken / "results.json").exists(), "the kill came too late to mean anything"
+    assert "resumed" in finish(launch(recipe, broken, 2))
+
+    for name in ("model/model.safetensors", f"checkpoints/step-{STEPS:08d}/optimizer.safetensors"):
+        assert (broken / name).read_bytes() == (two / name).read_bytes()
+    alone = weights(one)
+    for name, tensor in weights(two).items():
+        torch.testing.assert_close(tensor, alone[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.behaviour
+def test_a_batch_that_does_not_divide_is_refused_by_all(tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.replace("batch_size = 16", "batch_size = 15"))
+    process = launch(recipe, tmp_path / "run", 2)
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode != 0
+    assert "data.batch_size 15 does not divide among 2 processes" in said
