@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from jaxtyping import Int, UInt8
@@ -36,9 +38,13 @@ class Batch:
         )
 
     def split(self, size: int) -> list[Batch]:
-        """Return the batch in parts of at most `size` pairs, captions cut to each part's own."""
-        starts = range(0, len(self.images), size)
-        return [self] if len(starts) < 2 else [self._part(slice(n, n + size)) for n in starts]
+        """Return the batch in even parts of at most `size` pairs, captions cut to each part's."""
+        pairs = len(self.images)
+        parts = math.ceil(pairs / size)
+        if parts < 2:
+            return [self]
+        bounds = [n * pairs // parts for n in range(parts + 1)]
+        return [self._part(slice(*both)) for both in pairwise(bounds)]
 
     def _part(self, rows: slice) -> Batch:
         lengths = self.lengths[rows]

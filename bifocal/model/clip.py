@@ -7,6 +7,7 @@ files.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from bifocal.model.vision_transformer import VisionTransformer
 from bifocal.types import Features
 
 MAX_LOGIT_SCALE = 100.0
+Tower = Literal["image", "text"]
 
 
 class CLIP(TextTransformer):
@@ -39,6 +41,7 @@ class CLIP(TextTransformer):
 
     def __init__(self, config: CLIPConfig, seed: int = 0) -> None:
         super().__init__(config.text, config.embed_dim, config.activation)
+        self.locked: Tower | None = None
         self.config = config
         self.visual: VisionTransformer | ModifiedResNet = _image_tower(config)
         self.logit_scale = nn.Parameter(torch.empty(()))
@@ -103,6 +106,28 @@ class CLIP(TextTransformer):
     def clamp_logit_scale(self, maximum: float = MAX_LOGIT_SCALE) -> None:
         """Keep the multiplier at or below `maximum`, as the paper does for stability."""
         self.logit_scale.clamp_(max=math.log(maximum))
+
+    def lock(self, tower: Tower) -> None:
+        """Keep a tower and its projection as they are (Zhai et al. 2022, "LiT", arXiv 2111.07991).
+
+        A locked tower gets no gradients, and its BatchNorm uses its running statistics.
+        """
+        self.locked = tower
+        if tower == "image":
+            parameters = list(self.visual.parameters())
+        else:
+            kept = {id(self.logit_scale), id(self.logit_bias), *map(id, self.visual.parameters())}
+            parameters = [p for p in self.parameters() if id(p) not in kept]
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> CLIP:
+        """Choose between training and evaluation; a locked tower stays in evaluation."""
+        super().train(mode)
+        if self.locked == "image":
+            self.visual.eval()
+        return self
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Choose whether activations inside the blocks of both towers are kept for gradients."""

@@ -100,6 +100,8 @@ class ScheduleConfig(Settings):
     precision: Precision = "float32"
     chunk_size: NonNegativeInt = 0
     """Pairs that one process reads at a time, by gradient caching; 0 reads its part at once."""
+    lock: Literal["image", "text"] | None = None
+    """Tower of `init` that stays as it is while the other learns to fit it."""
     patch_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of a picture's patches that a training step leaves out; Vision Transformers only."""
     gradient_checkpointing: bool = False
@@ -167,6 +169,12 @@ class RunConfig(Settings):
         patches = isinstance(self.model.vision, VisionTransformerConfig)
         if self.train.patch_dropout and not patches:
             raise ValueError("train.patch_dropout needs a Vision Transformer: a ResNet has none")
+        if self.train.chunk_size == 1 and not patches:
+            raise ValueError(
+                "train.chunk_size=1 leaves BatchNorm nothing to normalise: set 2 or more"
+            )
+        if self.train.lock and not self.init:
+            raise ValueError("train.lock keeps what init brings: set init to a trained model")
         return self
 
     @property

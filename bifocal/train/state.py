@@ -88,6 +88,8 @@ def new_run(config: RunConfig, source: Source, tokenizer: Tokenizer, world: Worl
     model.set_gradient_checkpointing(config.train.gradient_checkpointing)
     if config.train.compile:
         model.compile_blocks()
+    if config.train.lock:
+        model.lock(config.train.lock)
     optim = config.optim
     return Run(
         config=config,

@@ -64,6 +64,33 @@ def test_a_larger_picture_says_much_the_same(configure, trained, train, model):
     assert again.step == 1
 
 
+@pytest.mark.behaviour
+@pytest.mark.parametrize("model", ["vit", "resnet"])
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_a_locked_tower_stays_bit_for_bit(configure, trained, train, model, tower):
+    first = trained(model)
+    options = (f"init={first}", f"train.lock={tower}", "train.steps=3", "train.chunk_size=5")
+    run = train(configure(*options, model=model, out="locked"))
+    before = pretrained.load(first).model.state_dict()
+    changed = {
+        name
+        for name, value in run.model.state_dict().items()
+        if not torch.equal(value, before[name])
+    }
+    images = {name for name in before if name.startswith("visual.")}
+    texts = before.keys() - images - {"logit_scale"}
+    locked, free = (images, texts) if tower == "image" else (texts, images)
+    assert not changed & locked
+    assert "logit_scale" in changed
+    assert free <= changed, free - changed
+
+
+@pytest.mark.behaviour
+def test_nothing_is_locked_without_a_model(configure):
+    with pytest.raises(ConfigError, match="set init to a trained model"):
+        configure("train.lock=image")
+
+
 @pytest.mark.golden
 def test_stretching_keeps_what_is_flat_and_what_is_linear():
     # Origin: interpolation reproduces linear functions away from the border.
