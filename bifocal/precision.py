@@ -1,4 +1,4 @@
-"""The dtype in which towers compute; parameters stay float32."""
+"""The dtype in which towers compute, whatever their parameters are stored in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import Literal
 
 import torch
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "float16"]
+DTYPES: dict[Precision, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 def autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
@@ -15,5 +20,5 @@ def autocast(precision: Precision, device: torch.device) -> AbstractContextManag
     match precision:
         case "float32":
             return nullcontext()
-        case "bfloat16":
-            return torch.autocast(device.type, dtype=torch.bfloat16)
+        case _:
+            return torch.autocast(device.type, dtype=DTYPES[precision])

@@ -187,9 +187,14 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Pretrained:
     with torch.device("meta"):
         model = CLIP(config)
     check_state(model, state, folder)
-    model.load_state_dict(state, assign=True)
+    model.load_state_dict({name: in_full(tensor) for name, tensor in state.items()}, assign=True)
     tokenizer = Tokenizer.load(folder / TOKENIZER)
     return Pretrained(model.eval().to(device), tokenizer, preprocess)
+
+
+def in_full(tensor: Tensor) -> Tensor:
+    """Return a weight that is stored in 16 bits as float32, in which models are used."""
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def describe(folder: Path) -> tuple[CLIPConfig, Preprocess]:

@@ -73,7 +73,7 @@ def train_run(config: RunConfig, console: Console, world: World = ALONE) -> Trai
     with hooks_of(run, out, console) as hooks:
         loop.train(run, out, loss_fn, hooks, evaluations)
     seconds = time.perf_counter() - began
-    run.model.eval()
+    run = run.for_evaluation()
     if world.leads:
         run.pretrained.save(out / "model")
     return Trained(run, out, evaluations, evaluations.metrics, seconds)

@@ -113,14 +113,16 @@ class CLIP(TextTransformer):
         A locked tower gets no gradients, and its BatchNorm uses its running statistics.
         """
         self.locked = tower
-        if tower == "image":
-            parameters = list(self.visual.parameters())
-        else:
-            kept = {id(self.logit_scale), id(self.logit_bias), *map(id, self.visual.parameters())}
-            parameters = [p for p in self.parameters() if id(p) not in kept]
-        for parameter in parameters:
+        for parameter in self.tower_parameters(tower):
             parameter.requires_grad_(False)
         self.train(self.training)
+
+    def tower_parameters(self, tower: Tower) -> list[nn.Parameter]:
+        """Return the parameters of one tower and its projection."""
+        if tower == "image":
+            return list(self.visual.parameters())
+        others = {id(self.logit_scale), id(self.logit_bias), *map(id, self.visual.parameters())}
+        return [p for p in self.parameters() if id(p) not in others]
 
     def train(self, mode: bool = True) -> CLIP:
         """Choose between training and evaluation; a locked tower stays in evaluation."""

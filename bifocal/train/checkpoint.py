@@ -26,7 +26,8 @@ from bifocal.train.state import Run
 from bifocal.types import Cursor
 
 FOLDER = "checkpoints"
-OPTIMIZER, STATE, RUN_CONFIG = "optimizer.safetensors", "state.json", "run.json"
+OPTIMIZER, AVERAGE = "optimizer.safetensors", "average.safetensors"
+STATE, RUN_CONFIG = "state.json", "run.json"
 UNFINISHED = ".unfinished-"
 
 
@@ -53,12 +54,17 @@ def _write(run: Run, out: Path, final: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
         run.pretrained.save(temporary)
         save_file(_statistics(run), temporary / OPTIMIZER)
+        if run.average:
+            averages = {name: t.contiguous() for name, t in run.average.tensors().items()}
+            save_file(averages, temporary / AVERAGE)
         (temporary / RUN_CONFIG).write_text(run.config.to_json(), "utf-8")
         state: dict[str, Any] = {
             "step": run.step,
             "position": run.cursor.position,
             "data": run.cursor.identity,
             "rejected": run.rejected,
+            "updates": run.updates,
+            "scaler": run.scaler.state() if run.scaler else {},
             "sha256": {path.name: _sha256(path) for path in sorted(temporary.iterdir())},
         }
         state["sha256"][STATE] = _state_sha256(state)
@@ -100,6 +106,7 @@ def restore(run: Run, folder: Path) -> None:
     try:
         state = json.loads((folder / STATE).read_text("utf-8"))
         weights, statistics = load_file(folder / WEIGHTS), load_file(folder / OPTIMIZER)
+        average = load_file(folder / AVERAGE) if run.average else {}
     except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(f"cannot read the checkpoint {folder}: {error}") from None
     if state["data"] != run.cursor.identity:
@@ -113,9 +120,13 @@ def restore(run: Run, folder: Path) -> None:
     for key, tensor in statistics.items():
         kind, _, name = key.partition("/")
         target = run.optimizer.state[parameters[name]]
-        layout = parameters[name] if tensor.ndim else tensor
-        target[kind] = torch.empty_like(layout).copy_(tensor) if tensor.ndim else tensor
-    run.step, run.rejected = state["step"], state["rejected"]
+        layout = parameters[name] if tensor.shape == parameters[name].shape else tensor
+        target[kind] = torch.empty_like(layout, dtype=tensor.dtype).copy_(tensor)
+    if run.average:
+        run.average.load(average)
+    if run.scaler:
+        run.scaler.load(state["scaler"])
+    run.step, run.rejected, run.updates = state["step"], state["rejected"], state["updates"]
     run.cursor = Cursor(state["position"], state["data"])
 
 
@@ -150,8 +161,8 @@ def _sha256(path: Path) -> str:
 
 
 def _state_sha256(state: Mapping[str, Any]) -> str:
-    place = [state["step"], state["position"], state["data"], state["rejected"]]
-    return hashlib.sha256(json.dumps(place).encode()).hexdigest()
+    place = {key: value for key, value in state.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(place, sort_keys=True).encode()).hexdigest()
 
 
 def _sync(path: Path) -> None:

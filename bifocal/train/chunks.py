@@ -52,6 +52,8 @@ def backward_chunks(
         features: what `embed_chunks` returned.
         gradients: of the loss by those features.
     """
+    if run.scaler:
+        gradients = scaled(gradients, run.scaler.scale)
     backward(features, gradients)  # of several chunks: the multiplier and the bias, no more
     if len(chunks) == 1:
         return
@@ -62,6 +64,17 @@ def backward_chunks(
         read = _read(run, chunk)
         backward(Features(read.image, read.text, features.logit_scale.detach()), part)
         first = rows.stop
+
+
+def scaled(gradients: Features, factor: float) -> Features:
+    """Return gradients multiplied by `factor`."""
+    bias = gradients.logit_bias
+    return Features(
+        gradients.image * factor,
+        gradients.text * factor,
+        gradients.logit_scale * factor,
+        None if bias is None else bias * factor,
+    )
 
 
 def backward(features: Features, gradients: Features) -> None:

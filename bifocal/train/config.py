@@ -19,6 +19,7 @@ from bifocal.inputs.prompts import PHOTO
 from bifocal.loss.tiled import SIDE
 from bifocal.model import zoo
 from bifocal.model.config import CLIPConfig, VisionTransformerConfig
+from bifocal.optim.statistics import Statistics
 from bifocal.precision import Precision
 from bifocal.pretrained import describe, find_model
 from bifocal.settings import Settings, build, merge, parse_override, read_toml
@@ -77,6 +78,19 @@ class OptimConfig(Settings):
     warmup_steps: NonNegativeInt = 2000
     max_grad_norm: PositiveFloat | None = None
     """Gradients beyond this norm are scaled down to it."""
+    statistics: Statistics = "float32"
+    """How Adam's averages are stored; 16 bits are rounded stochastically."""
+    image_weights: Precision = "float32"
+    """How the matrices of the image tower are stored; in 16 bits, rounded stochastically, they need
+    a train.precision of 16 bits, and gradients of several chunks are added up in 16 bits."""
+    text_weights: Precision = "float32"
+    """The same for the text tower: 16 bits in the paper."""
+    max_update_rms: PositiveFloat | None = None
+    """Moves a tensor less when its gradient is this much larger than Adam expects; StableAdamW
+    sets 1."""
+    average_decay: float = Field(default=0.0, ge=0, lt=1)
+    """Evaluate and save a moving average of the weights, which keeps this share a step; 0 the
+    weights themselves."""
 
 
 class LossConfig(Settings):
@@ -172,6 +186,11 @@ class RunConfig(Settings):
         if self.train.chunk_size == 1 and not patches:
             raise ValueError(
                 "train.chunk_size=1 leaves BatchNorm nothing to normalise: set 2 or more"
+            )
+        half = {self.optim.image_weights, self.optim.text_weights} - {"float32"}
+        if half and self.train.precision == "float32":
+            raise ValueError(
+                f"weights in {' and '.join(sorted(half))} need train.precision=bfloat16 or float16"
             )
         if self.train.lock and not self.init:
             raise ValueError("train.lock keeps what init brings: set init to a trained model")

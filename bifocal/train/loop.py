@@ -88,8 +88,7 @@ def stop_requests() -> Iterator[threading.Event]:
 
 def _evaluate(run: Run, hooks: Sequence[Hook], evaluate: Evaluate, last: bool) -> None:
     if run.world.leads:
-        run.model.eval()
-        metrics = evaluate(run, last)
+        metrics = evaluate(run.for_evaluation(), last)
         run.model.train()
         for hook in hooks if metrics else ():
             hook.on_evaluation(run, metrics)

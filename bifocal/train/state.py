@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -16,8 +16,12 @@ from bifocal.inputs.preprocess import Preprocess, random_crop
 from bifocal.inputs.tokenizer import Tokenizer
 from bifocal.model.clip import CLIP
 from bifocal.model.modified_resnet import ModifiedResNet
-from bifocal.optim.groups import adamw
+from bifocal.optim.adamw import AdamW
+from bifocal.optim.average import Average
+from bifocal.optim.groups import adamw, store_matrices
+from bifocal.optim.scaler import LossScaler
 from bifocal.optim.schedule import WarmupCosine
+from bifocal.precision import DTYPES
 from bifocal.pretrained import Pretrained
 from bifocal.train.config import RunConfig
 from bifocal.types import Cursor
@@ -30,7 +34,7 @@ class Run:
 
     config: RunConfig
     model: CLIP
-    optimizer: torch.optim.Optimizer
+    optimizer: AdamW
     tokenizer: Tokenizer
     preprocess: Preprocess
     source: Source
@@ -40,7 +44,13 @@ class Run:
     cursor: Cursor
     step: int = 0
     rejected: int = 0
-    """Steps in a row, up to now, that were not applied."""
+    """Steps in a row, up to now, whose loss or gradient was not finite."""
+    updates: int = 0
+    """Steps that were applied."""
+    average: Average | None = None
+    """Of the weights over the steps, if the settings ask for one."""
+    scaler: LossScaler | None = None
+    """Of the gradients, if the towers compute in float16."""
 
     @property
     def total_steps(self) -> int:
@@ -51,6 +61,20 @@ class Run:
     def pretrained(self) -> Pretrained:
         """The model as an artifact; shares the weights."""
         return Pretrained(self.model, self.tokenizer, self.preprocess)
+
+    def for_evaluation(self) -> Run:
+        """Return the run as it is measured and saved: weights averaged, in float32, in eval mode.
+
+        Where weights are neither averaged nor stored in 16 bits, it shares them.
+        """
+        if self.average is None and all(p.dtype == torch.float32 for p in self.model.parameters()):
+            self.model.eval()
+            return self
+        model = CLIP(self.config.model).to(self.world.device)
+        model.load_state_dict(self.model.state_dict())
+        if self.average is not None:
+            self.average.copy_to(model)
+        return replace(self, model=model.eval())
 
     def loader(self) -> Loader:
         """Return the training batches from where the run stands."""
@@ -91,6 +115,8 @@ def new_run(config: RunConfig, source: Source, tokenizer: Tokenizer, world: Worl
     if config.train.lock:
         model.lock(config.train.lock)
     optim = config.optim
+    store_matrices(model.tower_parameters("image"), DTYPES[optim.image_weights])
+    store_matrices(model.tower_parameters("text"), DTYPES[optim.text_weights])
     return Run(
         config=config,
         model=model.train(),
@@ -100,7 +126,11 @@ def new_run(config: RunConfig, source: Source, tokenizer: Tokenizer, world: Worl
             beta1=optim.beta1,
             beta2=optim.beta2,
             eps=optim.eps,
+            statistics=optim.statistics,
+            max_update_rms=optim.max_update_rms,
         ),
+        average=Average(model, optim.average_decay) if optim.average_decay else None,
+        scaler=LossScaler() if config.train.precision == "float16" else None,
         tokenizer=tokenizer,
         preprocess=Preprocess(
             image_size=config.model.vision.image_size,

@@ -58,6 +58,8 @@ def train_step(run: Run, batch: Batch, loss_fn: ContrastiveLoss) -> StepMetrics:
     loss, gradients = loss_fn.value_and_grad(features, world, sharing)
     backward_chunks(run, chunks, features, gradients)
     sum_gradients(model, world)
+    if run.scaler:
+        run.scaler.unscale_(model.parameters())
     grad_norm = clip_gradients(model, config.optim.max_grad_norm)
     lr, logit_scale = run.schedule(run.step), features.logit_scale.item()
     applied = math.isfinite(loss.item()) and math.isfinite(grad_norm)
@@ -67,8 +69,10 @@ def train_step(run: Run, batch: Batch, loss_fn: ContrastiveLoss) -> StepMetrics:
             group["lr"] = lr
         run.optimizer.step()
         model.clamp_logit_scale()
-    run.rejected = 0 if applied else run.rejected + 1
-    run.step += 1
+        run.updates += 1
+        if run.average:
+            run.average.update(model, run.updates)
+    count_step(run, loss=loss.item(), applied=applied)
     run.cursor = batch.cursor
     return StepMetrics(
         step=run.step,
@@ -81,6 +85,22 @@ def train_step(run: Run, batch: Batch, loss_fn: ContrastiveLoss) -> StepMetrics:
         keys=batch.keys,
         applied=applied,
     )
+
+
+def count_step(run: Run, *, loss: float, applied: bool) -> None:
+    """Move the counters of the run behind a step.
+
+    Raises:
+        TrainingError: gradients are not finite however little float16 is asked to hold.
+    """
+    run.step += 1
+    overflow = run.scaler is not None and math.isfinite(loss)  # for the scaler to mend
+    if applied:
+        run.rejected = 0
+    elif not overflow:
+        run.rejected += 1
+    if run.scaler and (applied or overflow):
+        run.scaler.update(applied)
 
 
 def sum_gradients(model: nn.Module, world: World) -> None:

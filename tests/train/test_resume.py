@@ -23,6 +23,16 @@ from bifocal.train.log import MetricsLog, read_metrics
 from bifocal.train.prepare import prepare
 from bifocal.world import World
 
+HALF = (
+    "train.precision=float16",
+    "train.chunk_size=7",
+    "optim.statistics=float16",
+    "optim.image_weights=bfloat16",
+    "optim.text_weights=float16",
+    "optim.max_update_rms=1",
+    "optim.average_decay=0.9",
+)
+
 
 class Crash(Exception):
     """What a power cut looks like from inside."""
@@ -51,7 +61,9 @@ def weights(out: str, step: int = 8) -> bytes:
 
 @pytest.mark.property
 @pytest.mark.parametrize("model", ["vit", "resnet"])
-@pytest.mark.parametrize("options", [(), ("train.precision=bfloat16", "augment.min_area=0.4")])
+@pytest.mark.parametrize(
+    "options", [(), ("train.precision=bfloat16", "augment.min_area=0.4"), HALF]
+)
 def test_resumed_is_uninterrupted_bit_for_bit(configure, train, model, options):
     whole = configure(*options, model=model, out="whole")
     train(whole)

@@ -1,0 +1,105 @@
+"""Memory and time of an optimizer's step: bifocal's AdamW in every format beside torch's fused one.
+
+    python -m benchmarks.optimizer [--model ViT-B/32] [--steps 5] [--rounds 2]
+
+The parameters have the model's shapes and random values, the gradients are random and stay the
+same; every optimizer moves them on the CPU, one after the other, in turns. Bytes are counted over
+weights, gradients and state, time is the fastest step of all turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from bifocal.model import zoo
+from bifocal.model.clip import CLIP
+from bifocal.optim.adamw import AdamW
+from bifocal.optim.groups import store_matrices
+
+Named = list[tuple[str, nn.Parameter]]
+SETTINGS = {"lr": 1e-4, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.2}
+
+
+def torch_fused(named: Named) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(named, fused=True, **SETTINGS)
+
+
+def torch_default(named: Named) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(named, **SETTINGS)
+
+
+def ours(**options: object) -> Callable[[Named], torch.optim.Optimizer]:
+    return lambda named: AdamW(named, **SETTINGS, **options)  # pyright: ignore[reportArgumentType]
+
+
+def half_text(named: Named) -> torch.optim.Optimizer:
+    text = (parameter for name, parameter in named if not name.startswith("visual."))
+    store_matrices(text, torch.bfloat16)
+    return AdamW(named, statistics="bfloat16", **SETTINGS)
+
+
+def half_all(named: Named) -> torch.optim.Optimizer:
+    store_matrices((parameter for _, parameter in named), torch.bfloat16)
+    return AdamW(named, statistics="bfloat16", **SETTINGS)
+
+
+CASES: dict[str, Callable[[Named], torch.optim.Optimizer]] = {
+    "torch fused": torch_fused,
+    "torch default": torch_default,
+    "float32": ours(),
+    "float32, clipped": ours(max_update_rms=1.0),
+    "bfloat16 statistics": ours(statistics="bfloat16"),
+    "float16 statistics": ours(statistics="float16"),
+    "bfloat16, text tower too": half_text,
+    "bfloat16, every matrix": half_all,
+}
+
+
+def measure(make: Callable[[Named], torch.optim.Optimizer], model: str, steps: int):
+    """Return (bytes a parameter, seconds of the fastest step)."""
+    with torch.device("meta"):
+        shapes = {name: p.shape for name, p in CLIP(zoo.config(model)).named_parameters()}
+    named = [(name, nn.Parameter(0.02 * torch.randn(shape))) for name, shape in shapes.items()]
+    optimizer = make(named)
+    for _, parameter in named:
+        parameter.grad = torch.randn_like(parameter).mul_(1e-3)
+    fastest = float("inf")
+    for _ in range(steps + 1):
+        begin = time.perf_counter()
+        optimizer.step()
+        fastest = min(fastest, time.perf_counter() - begin)
+    weights = [parameter for _, parameter in named]
+    held = [*weights, *(p.grad for p in weights), *states(optimizer)]
+    size = sum(tensor.numel() * tensor.element_size() for tensor in held if tensor is not None)
+    return size / sum(p.numel() for p in weights), fastest
+
+
+def states(optimizer: torch.optim.Optimizer) -> Iterable[Tensor]:
+    return (tensor for state in optimizer.state.values() for tensor in state.values())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="ViT-B/32", choices=zoo.names())
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+    sizes: dict[str, float] = {}
+    times: dict[str, float] = {}
+    for _ in range(options.rounds):
+        for name, make in CASES.items():
+            sizes[name], seconds = measure(make, options.model, options.steps)
+            times[name] = min(seconds, times.get(name, seconds))
+    print(f"{options.model}, {torch.get_num_threads()} threads")
+    for name in CASES:
+        ratio = times[name] / times["torch fused"]
+        print(f"{name:26} {sizes[name]:6.2f} B/parameter {1e3 * times[name]:8.1f} ms {ratio:6.2f}x")
+
+
+if __name__ == "__main__":
+    main()

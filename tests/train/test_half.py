@@ -1,0 +1,116 @@
+"""Runs whose numbers take 16 bits, and runs that are measured by the average of their weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from bifocal import pretrained
+from bifocal.cli.train import train_run
+from bifocal.errors import ConfigError
+from bifocal.loss.softmax import SoftmaxLoss
+from bifocal.train.prepare import prepare
+from bifocal.train.step import train_step
+from bifocal.world import World
+
+HALF = (
+    "optim.statistics=float16",
+    "optim.image_weights=bfloat16",
+    "optim.text_weights=bfloat16",
+    "train.precision=bfloat16",
+)
+
+
+@pytest.mark.behaviour
+@pytest.mark.parametrize("model", ["vit", "resnet"])
+def test_sixteen_bits_train_like_thirty_two(configure, model):
+    losses = {}
+    for name, options in (("full", ()), ("half", HALF), ("float16", ("train.precision=float16",))):
+        config = configure(*options, "train.steps=40", "optim.lr=3e-3", model=model)
+        run = prepare(config, World(), print)
+        batches = iter(run.loader())
+        losses[name] = [train_step(run, next(batches), SoftmaxLoss()).loss for _ in range(40)]
+        batches.close()
+    first, last = (sum(losses["full"][n] for n in part) / 5 for part in (range(5), range(35, 40)))
+    assert last < first - 0.2, "there must be something to learn"
+    for name in ("half", "float16"):
+        mean = sum(losses[name][35:]) / 5
+        assert mean == pytest.approx(last, abs=0.25 * (first - last)), name
+
+
+@pytest.mark.golden
+def test_bytes_of_a_parameter(configure):
+    # Origin: 4 weight + 4 gradient + 8 averages; averages in 16 bits; all in 16 bits (paper 2.5).
+    expected = {
+        (): 16,
+        ("optim.statistics=float16",): 12,
+        HALF: 8,
+    }
+    for options, wanted in expected.items():
+        run = prepare(configure(*options), World(), print)
+        batches = iter(run.loader())
+        train_step(run, next(batches), SoftmaxLoss())
+        batches.close()
+        matrix = run.model.text_projection
+        assert matrix.grad is not None
+        averages = [t for t in run.optimizer.state[matrix].values() if t.ndim]
+        held = sum(t.numel() * t.element_size() for t in (matrix, matrix.grad, *averages))
+        assert held / matrix.numel() == wanted
+
+
+@pytest.mark.behaviour
+def test_overflow_in_float16_is_mended_and_not_counted(configure):
+    run = prepare(configure("train.precision=float16", "train.steps=40"), World(), print)
+    assert run.scaler is not None
+    run.scaler.scale = 2.0**24
+    batches = iter(run.loader())
+    applied = [train_step(run, next(batches), Loud()).applied for _ in range(24)]
+    batches.close()
+    assert not applied[0]
+    assert applied[-1]
+    assert run.scaler.scale < 2.0**24
+    assert run.updates == sum(applied)
+    assert run.rejected == 0
+
+
+class Loud(SoftmaxLoss):
+    """A loss whose gradients leave float16's range when they are scaled."""
+
+    def value(self, features, sharing=None):
+        return 3e3 * super().value(features, sharing)
+
+
+@pytest.mark.behaviour
+@pytest.mark.parametrize("model", ["vit", "resnet"])
+def test_the_average_is_what_is_evaluated_and_saved(configure, model):
+    config = configure("optim.average_decay=0.5", model=model)
+    trained = train_run(config, Console(quiet=True))
+    saved = pretrained.load(config.out).model.state_dict()
+    last = prepare(config, World(), print)
+    assert last.average is not None
+    own, averages = last.model.state_dict(), last.average.tensors()
+    for name, tensor in saved.items():
+        assert torch.equal(tensor, averages[f"average/{name}"])
+        assert torch.equal(tensor, trained.run.model.state_dict()[name])
+    assert not torch.equal(saved["text_projection"], own["text_projection"])
+
+
+@pytest.mark.behaviour
+def test_half_weights_are_saved_and_used_in_float32(configure, train):
+    config = configure(*HALF, "train.steps=2")
+    run = train(config)
+    assert run.model.text_projection.dtype == torch.bfloat16
+    assert run.model.ln_final.weight.dtype == torch.float32
+    loaded = pretrained.load(Path(config.out))
+    assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
+    assert torch.equal(loaded.model.text_projection, run.model.text_projection.float())
+    assert loaded.encode_text(["a red circle"]).isfinite().all()
+
+
+@pytest.mark.behaviour
+def test_half_weights_need_a_half_precision(configure):
+    with pytest.raises(ConfigError, match=r"bfloat16 need train\.precision=bfloat16 or float16"):
+        configure("optim.text_weights=bfloat16")
