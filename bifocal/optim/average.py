@@ -12,8 +12,7 @@ averages already and are copied. Knows modules; knows nothing of what they compu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -61,17 +60,6 @@ class Average:
         )
         for name in present.keys() - set(self._averaged):
             self._tensors[name].copy_(present[name])
-
-    @contextmanager
-    def swapped(self, model: nn.Module) -> Iterator[nn.Module]:
-        """Lend `model` the averaged parameters; its own come back bit for bit, whatever happens."""
-        present = model.state_dict()
-        own = {name: tensor.clone() for name, tensor in present.items()}
-        try:
-            _copy(self._tensors, present)
-            yield model
-        finally:
-            _copy(own, present)
 
     def copy_to(self, model: nn.Module) -> None:
         """Give another model of the same architecture the averages, and the buffers."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import nn
 
 from bifocal.errors import CheckpointError, ConfigError
 from bifocal.optim import update
@@ -41,10 +41,6 @@ def walk(optimizer: torch.optim.Optimizer, named: Named, steps: range) -> None:
         for group in optimizer.param_groups:
             group["lr"] = 1e-2 * (step + 1) / 100
         optimizer.step()
-
-
-def copies(named: Named) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in named}
 
 
 def assert_same(first: Named, second: Named) -> None:
@@ -175,7 +171,7 @@ def test_vectors_scalars_and_their_averages_stay_float32(statistics):
 @pytest.mark.behaviour
 def test_parameters_without_gradients_stay_and_need_no_state():
     named = parameters()
-    before = copies(named)
+    before = {name: parameter.detach().clone() for name, parameter in named}
     optimizer = AdamW(named, lr=1.0, statistics="float16", max_update_rms=1.0)
     optimizer.step()
     assert not optimizer.state
