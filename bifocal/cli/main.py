@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from bifocal.cli import classify, convert, demo, evaluate, models, tokenizer, train
+from bifocal.cli import classify, convert, demo, evaluate, models, plan, tokenizer, train
 from bifocal.errors import BifocalError, Interrupted
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("classify")(classify.classify)
 app.command("convert")(convert.convert)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.command("models")(models.models)
+app.command("plan")(plan.plan)
 
 
 def run() -> None:

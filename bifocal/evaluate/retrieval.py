@@ -17,6 +17,7 @@ from bifocal.data.sample import Source
 from bifocal.errors import DataError
 from bifocal.evaluate.features import encode_pictures
 from bifocal.evaluate.metrics import rank_of_best, recall_at_k
+from bifocal.evaluate.statistics import STANDARD, Bootstrap, Interval, interval
 from bifocal.loss.softmax import SoftmaxLoss
 from bifocal.pretrained import Pretrained
 from bifocal.types import Features
@@ -53,6 +54,23 @@ class RetrievalResult:
             "texts": float(len(self.text_features)),
         }
         return found
+
+    def intervals(self, plan: Bootstrap = STANDARD) -> dict[str, Interval]:
+        """Return the confidence intervals of the recalls; captions of a picture are drawn together.
+
+        One picture alone has none.
+        """
+        if len(self.image_features) < 2:
+            return {}
+        ways = {
+            "image_to_text": (self.image_to_text, None),
+            "text_to_image": (self.text_to_image, self.owners),
+        }
+        return {
+            f"{way}_recall@{k}": interval(ranks < k, groups=groups, plan=plan)
+            for way, (ranks, groups) in ways.items()
+            for k in KS
+        }
 
 
 def retrieval(

@@ -13,7 +13,8 @@ from bifocal.data.loader import Skips
 from bifocal.data.sample import Source
 from bifocal.errors import DataError
 from bifocal.evaluate.features import encode_pictures
-from bifocal.evaluate.metrics import mean_per_class_recall, top_k_accuracy
+from bifocal.evaluate.metrics import mean_per_class_recall, rank_of_best, top_k_accuracy
+from bifocal.evaluate.statistics import STANDARD, Bootstrap, Interval, interval
 from bifocal.inputs.prompts import PHOTO
 from bifocal.pretrained import Pretrained
 
@@ -51,6 +52,17 @@ class ZeroShotResult:
             "mean_per_class_recall": mean_per_class_recall(self.logits.argmax(1), self.labels),
             "chance": 1 / classes,
             "images": float(len(self.labels)),
+        }
+
+    def intervals(self, plan: Bootstrap = STANDARD) -> dict[str, Interval]:
+        """Return the confidence intervals of the metrics that are shares of pictures."""
+        own = self.labels[:, None] == torch.arange(len(self.class_names))
+        ranks = rank_of_best(self.logits, own)
+        found = self.logits.argmax(dim=1) == self.labels
+        return {
+            "top1": interval(ranks < 1, plan=plan),
+            "top5": interval(ranks < 5, plan=plan),
+            "mean_per_class_recall": interval(found, classes=self.labels, plan=plan),
         }
 
 

@@ -1,0 +1,165 @@
+"""`bifocal plan`: what a training run costs, before anything is bought."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bifocal.cli.figures import write_figures
+from bifocal.cli.plan_table import plan_table
+from bifocal.errors import ConfigError
+from bifocal.model import zoo
+from bifocal.optim.statistics import Statistics
+from bifocal.precision import Precision
+from bifocal.settings import merge, parse_override, read_toml
+from bifocal.train.config import RunConfig, resolve_run
+from bifocal.train.cost import days, flops, pairs_per_second, parameters, setup_of
+from bifocal.train.footprint import footprint, largest_chunk
+from bifocal.train.rehearsal import DeviceType
+from bifocal.train.trial import achieved
+from bifocal.world import World, pick_device
+
+PAPER = {"data": {"train": "", "batch_size": 32_768}, "train": {"epochs": 32}}
+"""Settings of a plan that is given no recipe."""
+GIGA, TERA = 1e9, 1e12
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Where a device's operations a second come from."""
+
+    tflops: float | None
+    utilisation: float | None
+    measure: bool
+
+    def __post_init__(self) -> None:
+        if self.measure and (self.tflops or self.utilisation):
+            raise ConfigError("--measure finds the rate itself: leave --tflops and --utilisation")
+        if self.utilisation is not None and self.tflops is None:
+            raise ConfigError("--utilisation is a share of the peak: give that as --tflops")
+        if self.tflops is not None and not self.tflops > 0:
+            raise ConfigError(f"--tflops {self.tflops}: expected a number above 0, as 400")
+        if self.utilisation is not None and not 0 < self.utilisation <= 1:
+            raise ConfigError(f"--utilisation {self.utilisation}: expected a share, as 0.4")
+
+    def find(self, config: RunConfig, length: int) -> float | None:
+        """Return the rate, or None where nothing was said of it."""
+        if self.measure:
+            return achieved(config, length, World(device=pick_device(config.train.device)))
+        return self.tflops and self.tflops * TERA * (self.utilisation or 1.0)
+
+
+def plan(
+    model: Annotated[
+        str, typer.Argument(help="A name that `bifocal models` lists, or a recipe's TOML file.")
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings on top: model.image_size=336.", metavar="KEY=VALUE…"),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Pairs of a step, over all devices.")
+    ] = None,
+    devices: Annotated[int, typer.Option(help="Devices that share the batch.")] = 1,
+    chunk_size: Annotated[
+        int | None, typer.Option(help="Pairs that a device reads at a time; 0 for its whole part.")
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(help="Tokens of a batch's longest caption; else the context.")
+    ] = None,
+    precision: Annotated[Precision | None, typer.Option(help="Of the towers' products.")] = None,
+    statistics: Annotated[Statistics | None, typer.Option(help="Of AdamW's averages.")] = None,
+    gradient_checkpointing: Annotated[
+        bool | None,
+        typer.Option("--gradient-checkpointing/--no-gradient-checkpointing", help="In all blocks."),
+    ] = None,
+    pairs: Annotated[float | None, typer.Option(help="Of the data set, as 400e6.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Times that they are read.")] = None,
+    tflops: Annotated[
+        float | None,
+        typer.Option(help="10¹² operations a second of a device: achieved, or its peak."),
+    ] = None,
+    utilisation: Annotated[
+        float | None,
+        typer.Option(help="Share of --tflops that is achieved, repeated operations counted."),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time a few real steps on this machine instead.")
+    ] = False,
+    memory: Annotated[
+        float | None, typer.Option(help="GB of a device: says the largest chunk that fits.")
+    ] = None,
+    device: Annotated[
+        DeviceType, typer.Option(help="By whose rules autocast chooses what stays in float32.")
+    ] = "cuda",
+    output: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures to this file.")
+    ] = None,
+) -> None:
+    """Count the parameters, FLOPs, memory and days of a training run."""
+    for option, value in (("--pairs", pairs), ("--memory", memory)):
+        if value is not None and not value > 0:
+            raise ConfigError(f"{option} {value}: expected a number above 0")
+    rate = Rate(tflops, utilisation, measure)
+    given = {
+        "data": {"batch_size": batch_size},
+        "optim": {"statistics": statistics},
+        "train": {
+            "chunk_size": chunk_size,
+            "precision": precision,
+            "gradient_checkpointing": gradient_checkpointing,
+            "epochs": epochs,
+        },
+    }
+    config = _settings(model, overrides or [], given)
+    setup = setup_of(config, devices=devices, length=length, device=device)
+    counted = flops(setup)
+    found = rate.find(config, setup.towers.length)
+    speed = None if found is None else pairs_per_second(setup, counted, found)
+    total = _pairs(config, pairs)
+    fits = {} if memory is None else {"largest_chunk": largest_chunk(setup, memory * GIGA)}
+    held = footprint(setup)
+    figures = {
+        "model": model,
+        "setup": asdict(setup) | {"local": setup.local, "chunks": setup.chunks},
+        "parameters": asdict(parameters(setup.towers)),
+        "flops": asdict(counted) | {"total": counted.total},
+        "memory": asdict(held) | {"peak": held.peak, "device": memory and memory * GIGA, **fits},
+        "time": {
+            "flops_per_second": found,
+            "pairs_per_second": speed,
+            "pairs": total,
+            "days": speed and total and days(total, speed),
+        },
+    }
+    figures["setup"]["towers"]["model"] = config.model.model_dump(mode="json")
+    Console().print(plan_table(figures))
+    if output is not None:
+        write_figures(figures, output)
+
+
+def _settings(model: str, overrides: list[str], given: dict[str, dict[str, Any]]) -> RunConfig:
+    """Return the run of a recipe or of a named architecture, with what was given on top."""
+    recipe = Path(model).suffix == ".toml"
+    table = read_toml(Path(model)) if recipe else merge(PAPER, {"model": {"preset": model}})
+    if not recipe:
+        zoo.config(model)  # names the nearest
+    for override in overrides:
+        table = merge(table, parse_override(override))
+    for section, options in given.items():
+        said = {key: value for key, value in options.items() if value is not None}
+        table = merge(table, {section: said})
+    return resolve_run(table, model)
+
+
+def _pairs(config: RunConfig, pairs: float | None) -> float | None:
+    """Return the pairs that the whole run reads, where it is known."""
+    if pairs is not None and config.train.epochs is not None:
+        return pairs * config.train.epochs
+    if config.train.steps is not None:
+        return float(config.train.steps * config.data.batch_size)
+    return None

@@ -1,0 +1,106 @@
+"""The table that `bifocal plan` prints: a line a part, what it amounts to, what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from bifocal.report.formats import format_number
+from bifocal.train.footprint import HEADROOM
+
+GIGA, TERA = 1e9, 1e12
+Row = tuple[str, str, str]
+
+
+def plan_table(figures: Mapping[str, Any]) -> Table:
+    """Return the figures of a plan as one table of at most 80 columns."""
+    setup = figures["setup"]
+    towers = setup["towers"]
+    checkpointing = ", checkpointing" if towers["gradient_checkpointing"] else ""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title_justify="left",
+        title=(
+            f"{figures['model']}: {setup['batch_size']:,} pairs a step on {setup['devices']:,} "
+            f"device{'s' * (setup['devices'] > 1)}\n"
+            f"{towers['precision']}, statistics {setup['statistics']}, {towers['length']} tokens"
+            f"{checkpointing}"
+        ),
+        title_style="",
+        width=80,
+    )
+    table.add_column("", no_wrap=True)
+    table.add_column("amount", justify="right", no_wrap=True)
+    table.add_column("what it is", ratio=1)
+    for section in (_parameters, _flops, _memory, _time):
+        for row in section(figures):
+            table.add_row(*row)
+        table.add_section()
+    return table
+
+
+def _parameters(figures: Mapping[str, Any]) -> Iterator[Row]:
+    counts = figures["parameters"]
+    yield "parameters", f"{counts['image'] + counts['text']:,}", "both towers"
+    yield "  image tower", f"{counts['image']:,}", ""
+    yield "  text tower", f"{counts['text']:,}", "with the temperature"
+
+
+def _flops(figures: Mapping[str, Any]) -> Iterator[Row]:
+    parts = figures["flops"]
+    yield "GFLOPs a pair", _giga(parts["total"]), "2 a multiply-add"
+    yield "  image forward", _giga(parts["image"]), ""
+    yield "  text forward", _giga(parts["text"]), ""
+    yield "  backward", _giga(parts["backward"]), "twice the forward passes"
+    if parts["cached"]:
+        chunks = figures["setup"]["chunks"]
+        yield "  features first", _giga(parts["cached"]), f"once more, for {chunks:,} chunks"
+    if parts["recomputed"]:
+        yield "  checkpointing", _giga(parts["recomputed"]), "the blocks once more"
+    yield "  loss", _giga(parts["loss"]), "similarities and their gradients"
+
+
+def _memory(figures: Mapping[str, Any]) -> Iterator[Row]:
+    parts, setup = figures["memory"], figures["setup"]
+    chunk = min(setup["chunk_size"] or setup["local"], setup["local"])
+    whole = "a whole matrix" if not setup["tile"] else f"tiles of {setup['tile']:,}"
+    yield "GB a device", _giga(parts["peak"]), "at the worst moment of a step"
+    yield "  weights", _giga(parts["weights"]), ""
+    yield "  gradients", _giga(parts["gradients"]), ""
+    yield "  statistics", _giga(parts["statistics"]), "AdamW's two averages"
+    yield "  batch", _giga(parts["batch"]), f"{setup['local']:,} pairs: pictures in 8 bits"
+    yield "  activations", _giga(parts["activations"]), f"of {chunk:,} pairs"
+    yield "  working", _giga(parts["working"]), "operators' results, for a moment"
+    yield "  features", _giga(parts["features"]), "of all pairs, and their gradients"
+    plain = f"; the plain loss: {_giga(parts['plain_loss'])}" if setup["tile"] else ""
+    yield "  loss", _giga(parts["loss"]), whole + plain
+    yield "  reading", _giga(parts["reading"]), "at once, as a chunk is differentiated"
+    yield "  comparing", _giga(parts["comparing"]), "at once, as the loss is computed"
+    if parts["device"] is not None:
+        fits = parts["largest_chunk"]
+        yield (
+            "largest chunk",
+            "none" if fits is None else f"{fits:,}",
+            f"that fits {_giga(parts['device'])} GB, {HEADROOM:.0%} left free",
+        )
+
+
+def _time(figures: Mapping[str, Any]) -> Iterator[Row]:
+    time = figures["time"]
+    if time["pairs_per_second"] is None:
+        yield "time", "?", "give --tflops, or --measure"
+        return
+    achieved = time["flops_per_second"] / TERA
+    yield "pairs a second", f"{time['pairs_per_second']:,.1f}", f"at {achieved:.3g} TFLOP/s a device"
+    if time["days"] is None:
+        yield "days", "?", "give --pairs"
+        return
+    yield "days", format_number(time["days"]), f"for {time['pairs']:,.0f} pairs"
+
+
+def _giga(amount: float) -> str:
+    return f"{amount / GIGA:,.3f}"
