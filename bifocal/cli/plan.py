@@ -17,7 +17,7 @@ from bifocal.optim.statistics import Statistics
 from bifocal.precision import Precision
 from bifocal.settings import merge, parse_override, read_toml
 from bifocal.train.config import RunConfig, resolve_run
-from bifocal.train.cost import days, flops, pairs_per_second, parameters, setup_of
+from bifocal.train.cost import Setup, days, flops, pairs_per_second, parameters, setup_of
 from bifocal.train.footprint import footprint, largest_chunk
 from bifocal.train.rehearsal import DeviceType
 from bifocal.train.trial import achieved
@@ -117,29 +117,47 @@ def plan(
     }
     config = _settings(model, overrides or [], given)
     setup = setup_of(config, devices=devices, length=length, device=device)
-    counted = flops(setup)
     found = rate.find(config, setup.towers.length)
-    speed = None if found is None else pairs_per_second(setup, counted, found)
-    total = _pairs(config, pairs)
-    fits = {} if memory is None else {"largest_chunk": largest_chunk(setup, memory * GIGA)}
-    held = footprint(setup)
     figures = {
         "model": model,
-        "setup": asdict(setup) | {"local": setup.local, "chunks": setup.chunks},
+        "setup": _setup(setup),
         "parameters": asdict(parameters(setup.towers)),
-        "flops": asdict(counted) | {"total": counted.total},
-        "memory": asdict(held) | {"peak": held.peak, "device": memory and memory * GIGA, **fits},
-        "time": {
-            "flops_per_second": found,
-            "pairs_per_second": speed,
-            "pairs": total,
-            "days": speed and total and days(total, speed),
-        },
+        **_amounts(setup, memory, found, _pairs(config, pairs)),
     }
-    figures["setup"]["towers"]["model"] = config.model.model_dump(mode="json")
     Console().print(plan_table(figures))
     if output is not None:
         write_figures(figures, output)
+
+
+def _setup(setup: Setup) -> dict[str, Any]:
+    table: dict[str, Any] = asdict(setup)
+    table |= {"local": setup.local, "chunks": setup.chunks}
+    table["towers"]["model"] = setup.towers.model.model_dump(mode="json")
+    return table
+
+
+def _amounts(
+    setup: Setup, memory: float | None, rate: float | None, pairs: float | None
+) -> dict[str, dict[str, Any]]:
+    """Return FLOPs, memory and time; `memory` in GB, `rate` in FLOPs a second."""
+    counted, held = flops(setup), footprint(setup)
+    speed = None if rate is None else pairs_per_second(setup, counted, rate)
+    space = None if memory is None else memory * GIGA
+    return {
+        "flops": asdict(counted) | {"total": counted.total},
+        "memory": asdict(held)
+        | {
+            "peak": held.peak,
+            "device": space,
+            "largest_chunk": None if space is None else largest_chunk(setup, space),
+        },
+        "time": {
+            "flops_per_second": rate,
+            "pairs_per_second": speed,
+            "pairs": pairs,
+            "days": None if speed is None or pairs is None else days(pairs, speed),
+        },
+    }
 
 
 def _settings(model: str, overrides: list[str], given: dict[str, dict[str, Any]]) -> RunConfig:

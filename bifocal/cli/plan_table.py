@@ -60,7 +60,7 @@ def _flops(figures: Mapping[str, Any]) -> Iterator[Row]:
         chunks = figures["setup"]["chunks"]
         yield "  features first", _giga(parts["cached"]), f"once more, for {chunks:,} chunks"
     if parts["recomputed"]:
-        yield "  checkpointing", _giga(parts["recomputed"]), "the blocks once more"
+        yield "  checkpointing", _giga(parts["recomputed"]), "the blocks once more, but their ends"
     yield "  loss", _giga(parts["loss"]), "similarities and their gradients"
 
 
@@ -95,12 +95,16 @@ def _time(figures: Mapping[str, Any]) -> Iterator[Row]:
         yield "time", "?", "give --tflops, or --measure"
         return
     achieved = time["flops_per_second"] / TERA
-    yield "pairs a second", f"{time['pairs_per_second']:,.1f}", f"at {achieved:.3g} TFLOP/s a device"
+    yield (
+        "pairs a second",
+        f"{time['pairs_per_second']:,.1f}",
+        f"at {achieved:.3g} TFLOP/s a device",
+    )
     if time["days"] is None:
         yield "days", "?", "give --pairs"
         return
     yield "days", format_number(time["days"]), f"for {time['pairs']:,.0f} pairs"
 
 
-def _giga(amount: float) -> str:
+def _giga(amount: float | int) -> str:
     return f"{amount / GIGA:,.3f}"

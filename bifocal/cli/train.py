@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +17,7 @@ from bifocal.cli.evaluations import Evaluations
 from bifocal.cli.progress import progress_hook
 from bifocal.cli.run_report import environment, write_report
 from bifocal.errors import CheckpointError
+from bifocal.precision import flushed_denormals
 from bifocal.train import loop
 from bifocal.train.config import RunConfig, load_run
 from bifocal.train.hooks import Hook, Metrics
@@ -65,6 +66,11 @@ def train_run(config: RunConfig, console: Console, world: World = ALONE) -> Trai
 
     A run that is complete is evaluated again and not trained.
     """
+    with nullcontext() if keeps_float16(config) else flushed_denormals():
+        return _train_run(config, console, world)
+
+
+def _train_run(config: RunConfig, console: Console, world: World) -> Trained:
     out = _folder(config)
     loss_fn = contrastive_loss(config)
     evaluations = Evaluations(config)
@@ -91,6 +97,12 @@ def hooks_of(run: Run, out: Path, console: Console) -> Iterator[list[Hook]]:
         progress_hook(console, run.total_steps, run.step) as progress,
     ):
         yield [rejected, log, progress]
+
+
+def keeps_float16(config: RunConfig) -> bool:
+    """Return whether a run stores anything in float16."""
+    optim = config.optim
+    return "float16" in (optim.statistics, optim.image_weights, optim.text_weights)
 
 
 def write_results(trained: Trained, headline: Mapping[str, float]) -> Path:
