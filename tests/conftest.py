@@ -9,6 +9,7 @@ hook must be in place before bifocal is first imported, hence at the top of this
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from jaxtyping import install_import_hook
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["COLUMNS"] = "80"
+_CACHE = tempfile.TemporaryDirectory(prefix="bifocal-cache-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 install_import_hook("bifocal", "beartype.beartype")
 
 import hypothesis

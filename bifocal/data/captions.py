@@ -1,11 +1,14 @@
 """Captions and labels from what lies beside a picture: text, JSON, or a class number.
 
-Knows the file formats of a sample's companions; nothing of archives or folders.
+Knows the file formats of a sample's companions; nothing of archives or folders. Text that is not
+UTF-8 is refused rather than guessed at; NUL reads as a space, half a surrogate pair as U+FFFD, and
+a caption is cut where no context can reach.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +16,11 @@ from typing import Any
 
 from bifocal.errors import ConfigError, DataError
 from bifocal.inputs.prompts import prompts
+
+MAX_CHARACTERS = 4096
+"""Characters of a caption that are kept: fifty a token of the published context of 77. Merging one
+endless word takes time that grows with its square, hence not many more."""
+_SPACE = re.compile(r"\s+")
 
 
 @dataclass(frozen=True)
@@ -43,13 +51,14 @@ class CaptionReader:
         class's templates.
 
         Raises:
-            DataError: there is neither caption nor label, or the label has no class.
+            DataError: there is neither caption nor label, the label has no class, or the text is
+                damaged.
         """
         table = _json(companions["json"]) if "json" in companions else {}
         label = self._label(companions["cls"]) if "cls" in companions else None
         captions = stripped(table.get("captions"))
         if not captions and "txt" in companions:
-            captions = stripped(companions["txt"].decode("utf-8", "replace"))
+            captions = stripped(_text(companions["txt"]))
         captions = captions or stripped(table.get("caption"))
         if not captions and label is not None and self._by_class:
             captions = self._by_class[label]
@@ -90,8 +99,26 @@ def _json(raw: bytes) -> Mapping[str, Any]:
     return table if isinstance(table, dict) else {}
 
 
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError("caption is not UTF-8") from None
+
+
 def stripped(value: object) -> tuple[str, ...]:
     """Return the texts in a string or a list of strings that hold more than spaces."""
     values: Iterable[object] = value if isinstance(value, list) else [value]
-    texts = (text.replace("\0", " ").strip() for text in values if isinstance(text, str))
+    texts = (_bounded(text) for text in values if isinstance(text, str))
     return tuple(text for text in texts if text)
+
+
+def _bounded(text: str) -> str:
+    """Return a text without the spaces around it, encodable and no longer than is ever read."""
+    text = text.replace("\0", " ").strip()
+    if len(text) > MAX_CHARACTERS:
+        # Runs of spaces count as one to a tokenizer, so they must not push the words out.
+        text = _SPACE.sub(" ", text[: 4 * MAX_CHARACTERS])[:MAX_CHARACTERS].rstrip()
+    if not text.isascii():
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

@@ -1,22 +1,34 @@
 """Encoded pictures become uint8 tensors.
 
-JPEG goes through simplejpeg (libjpeg-turbo), everything else and every JPEG that it refuses
-through Pillow, whose formats are limited to a list so that no file's name reaches an interpreter.
-Knows nothing of sizes, crops or captions.
+JPEG goes through simplejpeg (libjpeg-turbo), everything else and what that refuses through Pillow,
+whose formats are limited to a list so that no file's name reaches an interpreter. Knows nothing of
+sizes, crops or captions.
+
+What a file may hold, and what comes of it:
+
+    transparency        laid on white (Pillow's convert("RGB") shows the colours that it hides)
+    several frames      the first
+    orientation (EXIF)  turned as a viewer shows it, unless `upright` is false; the peers,
+                        openai/CLIP and open_clip, read pictures as they are stored
+    grey of 16 bits     its upper 8 bits (convert("RGB") cuts all but the darkest to white)
+    floats, long ints   0 to 1 and 0 to 255 as they are; any other range is stretched to 8 bits
+    damaged JPEG data   an error, where libjpeg notices it (Pillow fills the rest with grey)
 """
 
 from __future__ import annotations
 
 import io
+import re
 import warnings
 
 import numpy as np
 import simplejpeg
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
+from bifocal.data.orientation import jpeg_orientation, orientation, turn
 from bifocal.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -24,24 +36,32 @@ MAX_PIXELS = 178_956_970
 """A picture of more pixels is refused as a decompression bomb: Pillow's bound, for JPEG too."""
 DAMAGE = (OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError)
 """What Pillow's parsers raise on damage: a TIFF whose tags changed type ends in a TypeError."""
+DAMAGED = "truncated or damaged picture"
+TOO_LARGE = "too many pixels"
+
+_LOST_DATA = re.compile(r"premature end|bad (Huffman|arithmetic) code|(\d\d+) extraneous bytes")
+"""What libjpeg says of data that are not the picture's; it also warns of harmless oddities."""
 
 
-def decode(encoded: bytes) -> UInt8[Tensor, "3 height width"]:
+def decode(encoded: bytes, upright: bool = True) -> UInt8[Tensor, "3 height width"]:
     """Return the picture as RGB; transparency is laid on white.
+
+    Args:
+        encoded: the contents of a file.
+        upright: turn the picture as its EXIF orientation says.
 
     Raises:
         DataError: the bytes are no picture of a known format, or a truncated or huge one. Its
             message is one of a few fixed reasons, so that skips can be counted by it.
     """
-    if encoded[:2] == b"\xff\xd8":
-        try:
-            height, width = simplejpeg.decode_jpeg_header(encoded)[:2]
-            if int(height) * int(width) > MAX_PIXELS:
-                raise DataError("too many pixels")
-            return to_tensor(simplejpeg.decode_jpeg(encoded, colorspace="RGB"))
-        except ValueError:
-            pass  # CMYK and damaged files: Pillow reads the first and names what ails the second
-    return to_tensor(np.asarray(_pillow(encoded)))
+    if not encoded:
+        raise DataError("empty file")
+    image = _jpeg(encoded) if encoded[:2] == b"\xff\xd8" else None
+    if image is None:
+        image, seen_as = _pillow(encoded)
+    else:
+        seen_as = jpeg_orientation(encoded)
+    return to_tensor(turn(image, seen_as) if upright else image)
 
 
 def to_tensor(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[Tensor, "3 height width"]:
@@ -52,27 +72,61 @@ def to_tensor(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[Tensor, "3 he
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return the picture as RGB, transparency on white, 16 bits of grey as 8."""
+    """Return the picture as RGB: transparency on white, more than 8 bits as 8."""
     if image.mode.startswith("I;16"):
-        # Pillow would cut every shade above 255 to white.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 
-def _pillow(encoded: bytes) -> Image.Image:
-    if not encoded:
-        raise DataError("empty file")
+def _eight_bits(
+    levels: Shaped[np.ndarray, "height width"],
+) -> UInt8[np.ndarray, "height width"]:
+    finite = np.isfinite(levels)
+    if not finite.any():
+        raise DataError(DAMAGED)
+    low, high = float(levels[finite].min()), float(levels[finite].max())
+    if low >= 0 and high <= 255:
+        is_share = high <= 1 and levels.dtype.kind == "f"
+        low, high = 0.0, 1.0 if is_share else 255.0
+    elif low >= 0 and high <= 65_535 and levels.dtype.kind == "i":
+        low, high = 0.0, 65_535.0
+    known = np.nan_to_num(levels.astype(np.float64), nan=low, posinf=high, neginf=low)
+    return ((known - low) / (high - low or 1.0) * 255 + 0.5).astype(np.uint8)
+
+
+def _jpeg(encoded: bytes) -> UInt8[np.ndarray, "height width 3"] | None:
+    """Return a JPEG's pixels, or None where Pillow shall decide."""
+    try:
+        height, width = simplejpeg.decode_jpeg_header(encoded)[:2]
+        if int(height) * int(width) > MAX_PIXELS:
+            raise DataError(TOO_LARGE)
+        return simplejpeg.decode_jpeg(encoded, colorspace="RGB")
+    except ValueError as error:
+        # CMYK and harmless oddities are Pillow's to read; it also names what ails the rest.
+        if _LOST_DATA.search(str(error)):
+            raise DataError(DAMAGED) from None
+        return None
+
+
+def _pillow(encoded: bytes) -> tuple[UInt8[np.ndarray, "height width 3"], int]:
+    """Return pixels and how they are meant to be seen; Pillow turns a TIFF by itself."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(encoded), formats=FORMATS)
-            return to_rgb(image)
+            pixels = np.asarray(to_rgb(image))
+            exif = image.info.get("exif")
     except Image.UnidentifiedImageError:
         raise DataError("not a picture of a known format") from None
     except Image.DecompressionBombError:
-        raise DataError("too many pixels") from None
+        raise DataError(TOO_LARGE) from None
     except DAMAGE:
-        raise DataError("truncated or damaged picture") from None
+        raise DataError(DAMAGED) from None
+    if image.format == "TIFF" or not isinstance(exif, bytes):
+        return pixels, 1
+    return pixels, orientation(exif)

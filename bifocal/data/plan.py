@@ -19,10 +19,16 @@ from bifocal.errors import DataError
 from bifocal.inputs.preprocess import Draw
 
 WINDOW = 1 << 16
+RECENT = 8
+"""Windows whose order is held: those that the threads of one rank are reading."""
 
 
 class Plan:
     """The order of a source under a seed.
+
+    A position costs one search among the shards, and a permutation of its window when that is not
+    among the recent ones; memory is a few numbers a shard and the recent windows, whatever the
+    number of samples.
 
     Args:
         source: what is ordered; only its identity and shard sizes are read.
@@ -44,6 +50,8 @@ class Plan:
         self._starts = np.cumsum(self._sizes) - self._sizes
         self._window = window
         self._key = hashlib.sha256(f"{source.identity}/{seed}".encode()).digest()
+        self._shard_order = lru_cache(2)(self._permute_shards)
+        self._window_order = lru_cache(RECENT)(self._permute_window)
         if not self.size:
             raise DataError("the data hold no sample: check the path, and that captions are there")
         assert self._sizes.sum() == self.size, "shard sizes and length disagree"
@@ -79,13 +87,13 @@ class Plan:
         digest = hashlib.blake2b(message, key=self._key, digest_size=16).digest()
         return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
-    @lru_cache(maxsize=2)  # noqa: B019 - a plan lives as long as its run
-    def _shard_order(self, epoch: int) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+    def _permute_shards(
+        self, epoch: int
+    ) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
         shards = self._generator("shards", epoch).permutation(len(self._sizes))
         sizes = self._sizes[shards]
         return shards, np.cumsum(sizes) - sizes
 
-    @lru_cache(maxsize=8)  # noqa: B019
-    def _window_order(self, epoch: int, window: int) -> Int64[np.ndarray, " n"]:
+    def _permute_window(self, epoch: int, window: int) -> Int64[np.ndarray, " n"]:
         length = min(self._window, self.size - window * self._window)
         return self._generator("window", epoch, window).permutation(length)

@@ -1,8 +1,8 @@
 """Tar shards as a random-access source (the webdataset layout).
 
 A sample is the members that share a name up to its first dot: one picture and its captions or
-label. Every shard is indexed by its headers when the source is made; pictures and texts are read
-when asked for.
+label. Shards are indexed once; afterwards a shard is opened, and its index loaded, when one of its
+samples is asked for. Pictures and texts are read when asked for.
 """
 
 from __future__ import annotations
@@ -10,26 +10,40 @@ from __future__ import annotations
 import bisect
 import hashlib
 import itertools
+import logging
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from functools import lru_cache
+from pathlib import Path
 
+from bifocal.data.archive import Reader
 from bifocal.data.captions import CaptionReader
+from bifocal.data.catalog import Catalog
+from bifocal.data.pairing import PICTURES, TEXTS, Parts
 from bifocal.data.sample import Sample
-from bifocal.data.tar import Member, Reader, members
 from bifocal.errors import DataError
 
-PICTURES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
-TEXTS = frozenset({"txt", "json", "cls"})
+OPEN_FILES = 256
+LOADED_SAMPLES = 1_000_000
+"""Samples whose places are held in memory, at some fifty bytes each."""
+MAX_TEXT = 1 << 22
+"""Bytes of the longest caption file that is read."""
+SHOWN = 5
 
-Parts = dict[str, Member]
+_log = logging.getLogger(__name__)
 
 
 class ShardSource:
     """Samples of tar shards, in the order of the paths and of the archives.
 
+    What the shards hold that no sample can be made of is counted in `losses` and told once, as a
+    warning of the `logging` module.
+
     Args:
         paths: the shards.
         captions: reads what lies beside the pictures.
+
+    Attributes:
+        losses: what was lost, by shard and reason.
 
     Raises:
         DataError: a shard cannot be opened, or none holds a picture with a caption or label.
@@ -38,17 +52,23 @@ class ShardSource:
     def __init__(self, paths: Sequence[Path], captions: CaptionReader) -> None:
         self._captions = captions
         self.class_names = captions.class_names
-        self._readers = [Reader(path) for path in paths]
-        self._samples = [_samples(path) for path in paths]
-        self._ends = list(itertools.accumulate(map(len, self._samples)))
-        self.shard_sizes = tuple(map(len, self._samples))
-        self.identity = self._identity(paths)
+        self._paths = tuple(path.absolute() for path in paths)
+        self._catalog = Catalog(self._paths)
+        self.shard_sizes = tuple(entry.samples for entry in self._catalog.entries)
+        self._ends = list(itertools.accumulate(self.shard_sizes))
+        self.identity = self._identity()
+        self.losses = self._catalog.losses
         if not len(self):
             shown = ", ".join(path.name for path in paths[:3])
             raise DataError(
                 f"no pair in {len(paths)} shard(s) ({shown}): a sample is NAME.jpg (.png, .webp) "
-                "beside NAME.txt, NAME.json with captions, or NAME.cls"
+                f"beside NAME.txt, NAME.json with captions, or NAME.cls{self._describe_losses()}"
             )
+        if self.losses:
+            _log.warning("the shards are not whole:%s", self._describe_losses())
+        loaded = LOADED_SAMPLES * len(paths) // len(self)
+        self._reader = lru_cache(OPEN_FILES)(self._open)
+        self._index = lru_cache(max(16, loaded))(self._catalog.index)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -61,7 +81,7 @@ class ShardSource:
         """
         reader, key, parts = self._find(index)
         captions, label = self._captions.read(_texts(reader, parts))
-        picture = next(m for suffix, m in parts.items() if suffix in PICTURES)
+        picture = next(member for suffix, member in parts.items() if suffix in PICTURES)
         return Sample(key, reader.read(picture), captions, label)
 
     def captions(self, index: int) -> tuple[str, ...]:
@@ -75,38 +95,33 @@ class ShardSource:
 
     def place(self, index: int) -> str:
         """Return the name of the shard that holds sample `index`."""
-        return self._readers[bisect.bisect_right(self._ends, index)].path.name
+        return self._paths[bisect.bisect_right(self._ends, index)].name
 
     def _find(self, index: int) -> tuple[Reader, str, Parts]:
         shard = bisect.bisect_right(self._ends, index)
-        first = self._ends[shard] - len(self._samples[shard])
-        return self._readers[shard], *self._samples[shard][index - first]
+        first = self._ends[shard] - self.shard_sizes[shard]
+        return self._reader(shard), *self._index(shard).sample(index - first)
 
-    def _identity(self, paths: Sequence[Path]) -> str:
+    def _open(self, shard: int) -> Reader:
+        reader = Reader(self._paths[shard])
+        if (reader.size, reader.mtime_ns) != self._catalog.entries[shard].stamp:
+            raise DataError("shard changed while in use")
+        return reader
+
+    def _identity(self) -> str:
         digest = hashlib.sha256(repr((self.class_names, self._captions.templates)).encode())
-        for path, samples in zip(paths, self._samples, strict=True):
-            digest.update(f"{path.name}/{len(samples)}/{path.stat().st_size};".encode())
-            for key, _ in samples:
-                digest.update(key.encode("utf-8", "surrogateescape") + b"\0")
+        for path, entry in zip(self._paths, self._catalog.entries, strict=True):
+            digest.update(f"{path.name}/{entry.samples}/{entry.digest};".encode(errors="replace"))
         return digest.hexdigest()
+
+    def _describe_losses(self) -> str:
+        rows = [f"\n  {n}x {reason} in {name}" for (name, reason), n in self.losses.most_common()]
+        more = f"\n  and {len(rows) - SHOWN} more kinds" if len(rows) > SHOWN else ""
+        return "".join(rows[:SHOWN]) + more
 
 
 def _texts(reader: Reader, parts: Parts) -> dict[str, bytes]:
-    return {suffix: reader.read(m) for suffix, m in parts.items() if suffix in TEXTS}
-
-
-def _samples(path: Path) -> list[tuple[str, Parts]]:
-    """Return (key, members by suffix) of each sample that has a picture and a text or label."""
-    found: dict[str, Parts] = {}
-    for member in members(path):
-        name = PurePosixPath(member.name).name
-        stem, _, suffix = name.partition(".")
-        suffix = suffix.lower()
-        if stem and suffix in PICTURES | TEXTS:
-            key = member.name[: len(member.name) - len(name)] + stem
-            found.setdefault(key, {}).setdefault(suffix, member)
-    return [
-        (key, parts)
-        for key, parts in found.items()
-        if PICTURES & parts.keys() and TEXTS & parts.keys()
-    ]
+    texts = {suffix: member for suffix, member in parts.items() if suffix in TEXTS}
+    if any(member.size > MAX_TEXT for member in texts.values()):
+        raise DataError("caption file too long")
+    return {suffix: reader.read(member) for suffix, member in texts.items()}

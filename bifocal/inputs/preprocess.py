@@ -20,8 +20,9 @@ from bifocal.settings import Settings
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
-RIBBON = 100
-"""Longest side over shortest that is resized whole."""
+RIBBON = 40
+"""Longest side over shortest that is resized whole. A longer picture is cut to its middle, which
+may then move by a part of a pixel; whole, it would fill the memory."""
 
 
 class Preprocess(Settings):
@@ -30,6 +31,9 @@ class Preprocess(Settings):
     image_size: PositiveInt = 224
     mean: tuple[float, float, float] = OPENAI_MEAN
     std: tuple[float, float, float] = OPENAI_STD
+    upright: bool = True
+    """Whether files are turned as their EXIF orientation says; published models read them as they
+    are stored."""
 
     def fit(self, image: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "3 size size"]:
         """Return the centre square of the picture whose shorter side is resized to the size."""

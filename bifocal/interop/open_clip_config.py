@@ -108,7 +108,8 @@ def parse_preprocess(table: Table, config: CLIPConfig, origin: Path | str) -> Pr
                 "interpolation and crops the centre"
             )
     mean, std = table.get("mean") or OPENAI_MEAN, table.get("std") or OPENAI_STD
-    return Preprocess(image_size=config.vision.image_size, mean=_triple(mean), std=_triple(std))
+    size = config.vision.image_size
+    return Preprocess(image_size=size, mean=_triple(mean), std=_triple(std), upright=False)
 
 
 def format_config(config: CLIPConfig) -> dict[str, Any]:

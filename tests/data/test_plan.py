@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bifocal.data.plan import Plan
+from bifocal.data.plan import WINDOW, Plan
 from bifocal.data.sample import Sample
 from bifocal.errors import DataError
 
@@ -86,6 +87,43 @@ def test_a_window_stays_in_few_shards():
     for window in range(10):
         places = range(100 * window, 100 * window + 100)
         assert len({plan.index(place) // 50 for place in places}) == 2
+
+
+@pytest.mark.golden
+def test_the_order_is_the_one_that_runs_were_trained_in():
+    # Origin: this package's first release; another order would break every resumed run.
+    plan = Plan(Sizes((5, 3, 4)), 7, window=4)
+    assert [plan.index(place) for place in range(12)] == [11, 9, 10, 8, 6, 5, 7, 0, 2, 1, 3, 4]
+    assert [plan.index(place) for place in range(12, 20)] == [6, 0, 5, 7, 3, 2, 1, 4]
+
+
+@pytest.mark.property
+def test_a_position_among_400_million_is_found_without_walking_to_it():
+    plan = Plan(Sizes((10_000,) * 40_000), 0)
+    drawn = []
+    order = plan._permute_window
+    plan._window_order = lambda epoch, window: drawn.append(window) or order(epoch, window)
+    start = 280_000_000 - 280_000_000 % WINDOW
+    tracemalloc.start()
+    found = {plan.index(start + n) for n in range(0, WINDOW, 997)}
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found) == len(range(0, WINDOW, 997))
+    assert set(drawn) == {start // WINDOW}
+    assert len({n // 10_000 for n in found}) <= WINDOW // 10_000 + 2
+    assert peak < 8 << 20
+
+
+@pytest.mark.property
+def test_plans_do_not_push_out_each_others_orders():
+    plans = [Plan(Sizes((50,) * 20), seed, window=100) for seed in range(4)]
+    for window in range(8):
+        for plan in plans:
+            plan.index(100 * window)
+    assert [plan._window_order.cache_info().misses for plan in plans] == [8] * 4
+    for plan in plans:
+        plan.index(0)
+    assert [plan._window_order.cache_info().hits for plan in plans] == [1] * 4
 
 
 @pytest.mark.property

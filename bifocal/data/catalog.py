@@ -1,0 +1,135 @@
+"""What is known of many shards without opening them, and their indexes when asked for.
+
+Each shard is read once; its index is kept in a file, and one manifest a folder says how many
+samples each shard has and what their digest is. With both in place, opening costs one `stat` a
+shard and memory of a few hundred bytes a shard, however many samples there are. An index that is
+stale or damaged is made again. Knows shards as wholes; knows nothing of captions or pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from bifocal.data.index import Index, Stamp, stamp
+from bifocal.data.indexing import THREADS, Entry, enter_all, load
+from bifocal.data.shelf import Shelf
+from bifocal.errors import DataError
+
+MANIFEST = "manifest.json"
+VERSION = "bifocal.manifest/1"
+SPAN = 256
+"""Shards that one thread looks at in one go."""
+
+
+class Catalog:
+    """The shards of a source, in order.
+
+    Args:
+        paths: the shards.
+
+    Attributes:
+        entries: one a shard.
+
+    Raises:
+        DataError: a shard cannot be read.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = tuple(paths)
+        self._shelves = {folder: Shelf(folder) for folder in {path.parent for path in paths}}
+        known = {folder: _read_manifest(shelf) for folder, shelf in self._shelves.items()}
+        entries: dict[Path, Entry] = {}
+        for path, now in zip(self._paths, _stamps(self._paths), strict=True):
+            entry = known[path.parent].get(path.name)
+            if entry is not None and entry.stamp == now:
+                entries[path] = entry
+        missing = [path for path in self._paths if path not in entries]
+        # Processes that begin together begin at different shards, and find each other's work.
+        turn = os.getpid() * 7919 % max(1, len(missing))
+        made = enter_all(missing[turn:] + missing[:turn], self._shelves)
+        entries |= {path: found.entry for path, found in made.items()}
+        self.entries = [entries[path] for path in self._paths]
+        self._unkept = {
+            path: found.unkept for path, found in made.items() if found.unkept is not None
+        }
+        kept = [path for path in missing if made[path].is_kept]
+        for path in kept:
+            known[path.parent][path.name] = entries[path]
+        for folder in {path.parent for path in kept}:
+            self._shelves[folder].write(MANIFEST, manifest_bytes(known[folder]))
+
+    def index(self, shard: int) -> Index:
+        """Return the index of a shard.
+
+        Raises:
+            DataError: the shard cannot be read, or has changed since the catalog was made.
+        """
+        path, entry = self._paths[shard], self.entries[shard]
+        found = self._unkept.get(path)
+        if found is None:
+            found, is_kept = load(path, entry.stamp, self._shelves[path.parent])
+            if not is_kept:
+                self._unkept[path] = found
+        if found.digest != entry.digest:
+            raise DataError("shard changed while in use")
+        return found
+
+    @property
+    def losses(self) -> Counter[tuple[str, str]]:
+        """What could not be used, by shard and reason."""
+        return Counter(
+            {
+                (path.name, reason): count
+                for path, entry in zip(self._paths, self.entries, strict=True)
+                for reason, count in entry.losses.items()
+            }
+        )
+
+
+def manifest_bytes(entries: Mapping[str, Entry]) -> bytes:
+    """Return the manifest of shards by name: a line of version and checksum, then JSON."""
+    values = entries.values()
+    table = {
+        "names": list(entries),
+        "sizes": [entry.stamp.size for entry in values],
+        "mtimes": [entry.stamp.mtime_ns for entry in values],
+        "samples": [entry.samples for entry in values],
+        "digests": [entry.digest for entry in values],
+        "losses": {name: entry.losses for name, entry in entries.items() if entry.losses},
+    }
+    body = json.dumps(table).encode()
+    return f"{VERSION} {_checksum(body)}\n".encode() + body
+
+
+def _read_manifest(shelf: Shelf) -> dict[str, Entry]:
+    """Return the newest entry of each shard by name, from manifests that are whole."""
+    entries: dict[str, Entry] = {}
+    for data in shelf.read(MANIFEST):
+        head, _, body = data.partition(b"\n")
+        if head != f"{VERSION} {_checksum(body)}".encode():
+            continue
+        table = json.loads(body)
+        columns = (table[key] for key in ("names", "sizes", "mtimes", "samples", "digests"))
+        for name, size, mtime, samples, digest in zip(*columns, strict=True):
+            losses = table["losses"].get(name, {})
+            entry = Entry(Stamp(size, mtime), samples, digest, losses)
+            if name not in entries or entries[name].stamp.mtime_ns < mtime:
+                entries[name] = entry
+    return entries
+
+
+def _stamps(paths: Sequence[Path]) -> list[Stamp]:
+    spans = [paths[n : n + SPAN] for n in range(0, len(paths), SPAN)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = pool.map(lambda span: [stamp(path) for path in span], spans)
+        return [one for some in found for one in some]
+
+
+def _checksum(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=16).hexdigest()

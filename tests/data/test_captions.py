@@ -1,0 +1,101 @@
+"""Captions that are damaged, hostile or endless: a counted reason, or a bounded text."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bifocal.data.captions import MAX_CHARACTERS, CaptionReader, stripped
+from bifocal.errors import DataError
+from bifocal.inputs.tokenizer import Tokenizer
+
+TOKENIZER = Tokenizer([("a", "b</w>")], context_length=77)
+
+
+def read(**companions: bytes) -> tuple[str, ...]:
+    return CaptionReader().read(companions)[0]
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"a cat\n", "a cat"),
+        ("\ufeffa cat".encode(), "a cat"),
+        (b"a\0cat\0", "a cat"),
+        ("naïve 猫 😀".encode(), "naïve 猫 😀"),
+    ],
+)
+def test_a_text_is_read_as_it_is(raw, text):
+    assert read(txt=raw) == (text,)
+
+
+@pytest.mark.behaviour
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"caf\xe9", "caption is not UTF-8"),
+        ("a cat".encode("utf-16"), "caption is not UTF-8"),
+        (b"a\xc0\x80cat", "caption is not UTF-8"),
+        (b"\xed\xa0\x80", "caption is not UTF-8"),
+        (b"", "no caption"),
+        (b" \0\r\n\t", "no caption"),
+    ],
+)
+def test_a_text_that_is_none_has_a_fixed_reason(raw, reason):
+    with pytest.raises(DataError, match=f"^{reason}$"):
+        read(txt=raw)
+    # A caption that can be read elsewhere is not lost with it.
+    assert read(txt=raw, json=b'{"captions": ["a cat"]}') == ("a cat",)
+
+
+@pytest.mark.golden
+def test_half_a_surrogate_pair_becomes_a_character_that_can_be_encoded():
+    assert read(json=rb'{"caption": "\ud800 cat"}') == ("\ufffd cat",)
+    assert read(json=rb'{"caption": "\ud83d\ude00 cat"}') == ("😀 cat",)
+
+
+@pytest.mark.behaviour
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 1_000_000,
+        "ab " * 400_000,
+        "&" * 1_000_000,
+        "é" * 500_000,
+        "a" + "\u0301" * 500_000,
+        "ab" + " " * 1_000_000 + "ab",
+        "\u200b" * 1_000_000 + "ab",
+    ],
+    ids=["word", "words", "entities", "accents", "marks", "spaces", "invisible"],
+)
+def test_a_megabyte_is_cut_before_it_stalls_the_tokenizer(text):
+    before = time.process_time()
+    for (caption,) in (read(txt=text.encode()), read(json=json.dumps({"caption": text}).encode())):
+        assert 0 < len(caption) <= MAX_CHARACTERS
+        assert len(TOKENIZER.encode_caption(caption)[0]) <= 77
+    assert time.process_time() - before < 10
+
+
+@pytest.mark.property
+@given(text=st.text(max_size=300))
+def test_a_caption_of_ordinary_length_only_loses_what_stands_around_it(text):
+    found = stripped(text)
+    expected = text.replace("\0", " ").strip()
+    assert found == ((expected,) if expected else ())
+
+
+@pytest.mark.property
+@given(raw=st.binary(max_size=60), table=st.binary(max_size=60), label=st.binary(max_size=5))
+def test_any_bytes_give_captions_or_a_data_error(raw, table, label):
+    for companions in ({"txt": raw}, {"json": table}, {"cls": label, "txt": raw, "json": table}):
+        try:
+            captions = CaptionReader(("cat", "dog")).read(companions)[0]
+        except DataError:
+            continue
+        for caption in captions:
+            TOKENIZER.encode_caption(caption)
