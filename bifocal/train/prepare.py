@@ -25,14 +25,20 @@ FREE_TO_CHANGE = (
     "data.root",
     "data.threads",
     "data.max_bad",
+    "loss.tile",
     "train.device",
+    "train.chunk_size",
+    "train.gradient_checkpointing",
+    "train.compile",
+    "train.max_rejected",
     "train.checkpoint_every",
     "train.keep_last",
     "train.evaluate_every",
     "train.log_every",
     "evaluate",
 )
-"""Settings that a resumed run may change, since the weights do not depend on them."""
+"""Settings that a resumed run may change. The weights do not depend on them, or, of those that say
+how a batch is split, by rounding alone (and through BatchNorm, whose statistics are a chunk's)."""
 
 
 def prepare(config: RunConfig, world: World, say: Callable[[str], None]) -> Run:

@@ -1,0 +1,147 @@
+"""What a training step holds in the memory of one device.
+
+Two moments count: when the towers are differentiated, and when the loss compares all pairs. Where a
+batch is one chunk its activations wait while the loss is computed; where it is several they do not
+exist yet. Knows sizes and the rehearsal; runs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from bifocal.optim.statistics import STORAGES
+from bifocal.train.cost import Setup
+from bifocal.train.rehearsal import Rehearsal, rehearse
+
+FLOAT = 4
+"""Bytes of a float32, in which losses are computed."""
+TILES = 4
+"""Tiles that a tiled loss holds at a time, and whole matrices that a plain one does."""
+HEADROOM = 0.1
+"""Share of a device's memory that is left to what a rehearsal cannot see: the driver, workspaces
+of convolutions, and what the allocator wastes."""
+SMALLEST, STRAIGHT = 2, 32
+"""Chunks from which the largest is searched: BatchNorm needs two pairs; beyond the second, memory
+grows in a straight line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes on one device."""
+
+    weights: int
+    """Parameters, buffers, and the average if there is one."""
+    gradients: int
+    statistics: int
+    """AdamW's averages."""
+    batch: int
+    """Pictures in 8 bits and token ids."""
+    activations: int
+    """Of one chunk, kept for its backward pass."""
+    working: int
+    """What operators need on top of activations and gradients for a moment, at the worst."""
+    features: int
+    """Of all pairs that the device compares, and their gradients."""
+    loss: int
+    """Tiles of the similarity matrix, or a plain loss's matrices."""
+    plain_loss: int
+    """The matrices of a plain loss, whichever is computed."""
+    reading: int
+    """Held at once while a chunk is differentiated."""
+    comparing: int
+    """Held at once while the loss is computed."""
+
+    @property
+    def peak(self) -> int:
+        """Held at the worst moment of a step."""
+        return max(self.reading, self.comparing)
+
+
+def footprint(setup: Setup) -> Footprint:
+    """Return what a step holds."""
+    several = setup.chunks > 1
+    rehearsed = rehearse(setup.towers, setup.chunk, again=several)
+    weights, gradients, statistics = _resident(setup)
+    size = setup.towers.model.vision.image_size
+    batch = setup.local * (3 * size**2 + 8 * setup.towers.length)
+    rows, columns, embed_dim = setup.local, setup.batch_size, setup.towers.model.embed_dim
+    own, compared = _features(setup, rehearsed)
+    plain = TILES * FLOAT * columns**2
+    loss = plain
+    if setup.tile:
+        loss = TILES * FLOAT * min(rows, setup.tile) * min(columns, setup.tile)
+    always = weights + statistics + batch
+    returned = 2 * rows * embed_dim * FLOAT
+    reading = always + rehearsed.peak + returned + (own + gradients if several else 0)
+    waiting = own if several else rehearsed.activations
+    return Footprint(
+        weights=weights,
+        gradients=gradients,
+        statistics=statistics,
+        batch=batch,
+        activations=rehearsed.activations,
+        working=max(0, rehearsed.peak - rehearsed.activations - rehearsed.gradients),
+        features=own + compared,
+        loss=loss,
+        plain_loss=plain,
+        reading=reading,
+        comparing=always + waiting + compared + loss,
+    )
+
+
+def largest_chunk(setup: Setup, memory: float) -> int | None:
+    """Return the largest chunk with which a step fits, or None where no chunk does.
+
+    Args:
+        setup: the run; its own chunk size does not count.
+        memory: bytes of a device, of which a share stays free (HEADROOM).
+    """
+
+    limit = memory * (1 - HEADROOM)
+
+    def excess(chunk: int) -> float:
+        return footprint(replace(setup, chunk_size=chunk)).peak - limit
+
+    if excess(setup.local) <= 0:
+        return setup.local
+    # A loss may hold the most up to some chunk; from there on memory grows in a straight line, but
+    # for its first few pairs, so that secants end quickly.
+    last = setup.local - 1
+    found = {chunk: excess(chunk) for chunk in (SMALLEST, min(STRAIGHT, last)) if chunk <= last}
+    while len(found) >= 2:
+        (first, at_first), (second, at_second) = list(found.items())[-2:]
+        slope = (at_second - at_first) / (second - first)
+        guess = last if slope <= 0 else int(second - at_second / slope)
+        guess = min(max(SMALLEST, guess), last)
+        if guess in found or (slope <= 0 < at_second):
+            break
+        found[guess] = excess(guess)
+    return max((chunk for chunk, over in found.items() if over <= 0), default=None)
+
+
+def _resident(setup: Setup) -> tuple[int, int, int]:
+    """Return bytes of weights, gradients and statistics."""
+    with torch.device("meta"):
+        model = setup.towers.build()
+    state = [*model.parameters(), *model.buffers()]
+    weights = sum(tensor.nbytes for tensor in state)
+    if setup.average:
+        weights += sum(tensor.numel() * FLOAT for tensor in state)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    short = STORAGES[setup.statistics].dtype.itemsize
+    statistics = sum(2 * p.numel() * (short if p.ndim >= 2 else FLOAT) for p in trained)
+    return weights, sum(p.nbytes for p in trained), statistics
+
+
+def _features(setup: Setup, rehearsed: Rehearsal) -> tuple[int, int]:
+    """Return bytes of this device's features, and of all that comparing them adds."""
+    width = setup.towers.model.embed_dim
+    rows, columns = setup.local * width * FLOAT, setup.batch_size * width * FLOAT
+    own = 2 * setup.local * width * rehearsed.feature_bytes
+    in_full = 2 * rows if rehearsed.feature_bytes < FLOAT else 0
+    gathered = columns if setup.devices > 1 else 0
+    if not setup.tile:  # a plain loss gathers and differentiates both
+        return own, in_full + 2 * (gathered + columns)
+    return own, in_full + gathered + rows + columns

@@ -1,0 +1,123 @@
+"""Parameters, FLOPs and time of a plan, against counts by hand and a real backward pass."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bifocal.errors import ConfigError
+from bifocal.model import zoo
+from bifocal.train.chunks import backward
+from bifocal.train.cost import Setup, days, flops, pairs_per_second, parameters
+from bifocal.train.rehearsal import Towers
+from bifocal.types import Features
+
+PUBLISHED = {
+    "RN50": (38_316_896, 102_007_137),
+    "RN101": (56_259_936, 119_688_033),
+    "RN50x4": (87_137_080, 178_300_601),
+    "RN50x16": (167_328_912, 290_979_217),
+    "RN50x64": (420_380_352, 623_258_305),
+    "ViT-B/32": (87_849_216, 151_277_313),
+    "ViT-B/16": (86_192_640, 149_620_737),
+    "ViT-L/14": (303_966_208, 427_616_513),
+    "ViT-L/14@336px": (304_293_888, 427_944_193),
+}
+
+
+def towers(name: str, **settings) -> Towers:
+    model = zoo.config(name)
+    return Towers(model, **{"length": model.text.context_length, **settings})
+
+
+def ones(features: Features) -> Features:
+    image, text, scale = features.image, features.text, features.logit_scale
+    return Features(*map(torch.ones_like, (image, text, scale)))
+
+
+def transformer(tokens: int, width: int, layers: int) -> int:
+    """Four width² matrices for attention, eight for the MLP; scores and their mixture."""
+    return layers * 2 * (12 * tokens * width**2 + 2 * tokens**2 * width)
+
+
+def resnet50() -> int:
+    stem = 112**2 * 9 * (3 * 32 + 32 * 32 + 32 * 64)
+    total, inplanes = stem, 64
+    for planes, blocks, size, stride in ((64, 3, 56, 1), (128, 4, 28, 2), (256, 6, 14, 2)):
+        total += stage(inplanes, planes, blocks, size, stride)
+        inplanes = 4 * planes
+    total += stage(inplanes, 512, 3, 7, 2)
+    pool = 2 * 50 * 2048**2 + 2048**2 + 2 * 50 * 2048 + 2048 * 1024
+    return 2 * (total + pool)
+
+
+def stage(inplanes: int, planes: int, blocks: int, size: int, stride: int) -> int:
+    """Multiply-adds; only the first block reads a larger picture, and has a downsample."""
+    read, written = (size * stride) ** 2, size**2
+    first = read * (inplanes * planes + 9 * planes**2) + written * 4 * planes * (planes + inplanes)
+    return first + (blocks - 1) * written * (8 * planes**2 + 9 * planes**2)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_are_those_of_the_published_models(name):
+    # Origin: counted in OpenAI's published checkpoints; DESIGN section 4.
+    counted = parameters(towers(name))
+    assert (counted.image, counted.total) == PUBLISHED[name]
+
+
+@pytest.mark.golden
+def test_flops_are_those_counted_by_hand():
+    # Origin: the formulas above; the patch convolution and the projections beside them.
+    text = transformer(77, 512, 12) + 2 * 512 * 512
+    patches = 2 * 49 * 3 * 32**2 * 768
+    for name, image in (
+        ("ViT-B/32", patches + transformer(50, 768, 12) + 2 * 768 * 512),
+        ("RN50", resnet50()),
+    ):
+        counted = flops(Setup(towers(name), batch_size=4096, devices=8, chunk_size=100))
+        assert counted.image == pytest.approx(image, rel=0.02)
+        assert counted.text == pytest.approx(text, rel=0.02)
+        assert counted.backward == 2 * (counted.image + counted.text)
+        assert counted.cached == counted.image + counted.text
+        assert counted.recomputed == 0
+    short = flops(Setup(towers("ViT-B/32", length=20), batch_size=8))
+    assert short.text == pytest.approx(transformer(20, 512, 12) + 2 * 512 * 512, rel=0.02)
+    assert short.cached == 0
+
+
+@pytest.mark.property
+@pytest.mark.parametrize(("name", "lock"), [("ViT-nano/8", None), ("RN-nano", "image")])
+def test_a_real_backward_pass_takes_the_flops_that_are_planned(name, lock):
+    seen = {}
+    for checkpointing in (False, True):
+        reading = towers(name, gradient_checkpointing=checkpointing, lock=lock)
+        with torch.device("meta"):
+            model = reading.build()
+            images, tokens, _ = reading.inputs(2)
+        with FlopCounterMode(display=False) as counter:
+            features = model.features(images.float(), tokens)
+            backward(features, ones(features))
+        seen[checkpointing] = counter.get_total_flops() / 2
+        counted = flops(Setup(reading, batch_size=2))
+        # The first layer has no gradient of its input.
+        assert seen[checkpointing] == pytest.approx(counted.total - counted.loss, rel=0.03)
+    assert seen[True] - seen[False] == pytest.approx(counted.recomputed, rel=0.03)
+
+
+@pytest.mark.property
+def test_time_follows_from_the_rate():
+    setup = Setup(towers("ViT-B/32"), batch_size=1024, devices=4)
+    counted = flops(setup)
+    speed = pairs_per_second(setup, counted, rate=counted.total * 100.0)
+    assert speed == pytest.approx(400)
+    assert days(400 * 86_400 * 3.0, speed) == pytest.approx(3)
+
+
+@pytest.mark.behaviour
+def test_setups_that_cannot_be_are_refused():
+    with pytest.raises(ConfigError, match="100 pairs does not divide among 3 devices"):
+        Setup(towers("ViT-nano/8"), batch_size=100, devices=3)
+    with pytest.raises(ConfigError, match="captions of 33 tokens for a context of 32"):
+        Setup(towers("ViT-nano/8", length=33), batch_size=100)
