@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -142,16 +143,16 @@ class HeldBytes(TorchDispatchMode):
         for tensor in tensors:
             storage = tensor.untyped_storage()
             place, size = storage._cdata, storage.nbytes()
-            if place not in self._held:
+            if place in self._held:
+                continue
+            self._held[place] = weakref.ref(storage, partial(self._let_go, place, size))
+            self.now += size
+            if self.now > self.peak:
+                self.peak, self.gradients_at_peak = self.now, self.gradients
 
-                def gone(_: object, place: int = place, size: int = size) -> None:
-                    del self._held[place]
-                    self.now -= size
-
-                self._held[place] = weakref.ref(storage, gone)
-                self.now += size
-                if self.now > self.peak:
-                    self.peak, self.gradients_at_peak = self.now, self.gradients
+    def _let_go(self, place: int, size: int, storage: object) -> None:
+        del self._held[place]
+        self.now -= size
 
 
 def rehearse(towers: Towers, pairs: int, *, again: bool = False) -> Rehearsal:

@@ -28,8 +28,8 @@ RESNET = {"image_size": 64, "width": 16, "layers": [1, 1, 1, 1], "heads": 8}
 CASES: dict[str, tuple[dict[str, Any], int, dict[str, Any]]] = {
     "vit": (VIT, 256, {}),
     "vit, checkpointing": (VIT, 256, {"gradient_checkpointing": True}),
-    "vit, chunks": (VIT, 384, {"chunk_size": 192}),
-    "vit, bfloat16": (VIT, 256, {"precision": "bfloat16"}),
+    "vit, chunks": (VIT, 256, {"chunk_size": 128}),
+    "vit, bfloat16": (VIT, 128, {"precision": "bfloat16"}),
     "resnet": (RESNET, 256, {}),
     "resnet, checkpointing": (RESNET, 256, {"gradient_checkpointing": True}),
 }
