@@ -134,9 +134,7 @@ class Pretrained:
         return torch.cat([encode(items[n : n + batch_size]).float().cpu() for n in spans])
 
     def _encode_pictures(self, pictures: Sequence[Picture]) -> Tensor:
-        preprocess = self.preprocess
-        read = (read_picture(picture, preprocess.upright) for picture in pictures)
-        fitted = torch.stack([preprocess.fit(picture) for picture in read])
+        fitted = torch.stack([self.preprocess.fit(read_picture(picture)) for picture in pictures])
         return self.model.encode_image(self.preprocess.normalize(fitted.to(self.device)))
 
 
@@ -157,8 +155,8 @@ class ZeroShotClassifier:
         return self.head.probabilities(self.pretrained.encode_image(pictures))
 
 
-def read_picture(picture: Picture, upright: bool = True) -> UInt8[Tensor, "3 height width"]:
-    """Return a picture as RGB levels, a file turned as its EXIF orientation says if `upright`.
+def read_picture(picture: Picture) -> UInt8[Tensor, "3 height width"]:
+    """Return a picture as RGB levels, a file turned as its EXIF orientation says.
 
     Raises:
         DataError: the file is missing or is no picture; the message names it.
@@ -170,7 +168,7 @@ def read_picture(picture: Picture, upright: bool = True) -> UInt8[Tensor, "3 hei
             return to_tensor(picture)
         case _:
             try:
-                return decode(Path(picture).read_bytes(), upright)
+                return decode(Path(picture).read_bytes())
             except OSError as error:
                 raise DataError(f"cannot read the picture {picture}: {error.strerror}") from None
             except DataError as error:

@@ -243,7 +243,7 @@ def _source(model_name: str, pretrained: str | None, options: ModelOptions) -> P
 def _random(config: CLIPConfig) -> Pretrained:
     """Return a model with random weights of torch's global generator, as open_clip's are."""
     model = CLIP(config, seed=int(torch.randint(0, 2**31, (1,)).item()))
-    preprocess = Preprocess(image_size=config.vision.image_size, upright=False)
+    preprocess = Preprocess(image_size=config.vision.image_size)
     return Pretrained(model.eval(), published_tokenizer(), preprocess)
 
 

@@ -219,12 +219,10 @@ class Loader:
         )
 
 
-def read_image(sample: Sample, upright: bool = True) -> UInt8[Tensor, "3 height width"]:
-    """Return a sample's picture, a file turned as its EXIF orientation says if `upright`.
+def read_image(sample: Sample) -> UInt8[Tensor, "3 height width"]:
+    """Return a sample's picture.
 
     Raises:
         DataError: it cannot be decoded.
     """
-    if isinstance(sample.image, bytes):
-        return decode(sample.image, upright)
-    return to_tensor(sample.image)
+    return decode(sample.image) if isinstance(sample.image, bytes) else to_tensor(sample.image)

@@ -76,7 +76,7 @@ def _fitted(
     skips.saw(1, 0)
     try:
         sample = source.read(index)
-        image = pretrained.preprocess.fit(read_image(sample, pretrained.preprocess.upright))
+        image = pretrained.preprocess.fit(read_image(sample))
     except DataError as error:
         skips.bad(source.place(index), str(error))
         return None

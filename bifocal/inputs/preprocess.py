@@ -31,9 +31,6 @@ class Preprocess(Settings):
     image_size: PositiveInt = 224
     mean: tuple[float, float, float] = OPENAI_MEAN
     std: tuple[float, float, float] = OPENAI_STD
-    upright: bool = True
-    """Whether files are turned as their EXIF orientation says; published models read them as they
-    are stored."""
 
     def fit(self, image: UInt8[Tensor, "3 height width"]) -> UInt8[Tensor, "3 size size"]:
         """Return the centre square of the picture whose shorter side is resized to the size."""

@@ -130,7 +130,7 @@ def parse_preprocess(table: Table, image_size: int, origin: Path) -> Preprocess:
             f"model's {image_size} pixels by bicubic interpolation and crops the centre"
         )
     mean, std = table.get("image_mean", OPENAI_MEAN), table.get("image_std", OPENAI_STD)
-    return Preprocess(image_size=image_size, mean=tuple(mean), std=tuple(std), upright=False)
+    return Preprocess(image_size=image_size, mean=tuple(mean), std=tuple(std))
 
 
 def _read_preprocess(folder: Path, config: CLIPConfig) -> Preprocess:

@@ -108,8 +108,7 @@ def parse_preprocess(table: Table, config: CLIPConfig, origin: Path | str) -> Pr
                 "interpolation and crops the centre"
             )
     mean, std = table.get("mean") or OPENAI_MEAN, table.get("std") or OPENAI_STD
-    size = config.vision.image_size
-    return Preprocess(image_size=size, mean=_triple(mean), std=_triple(std), upright=False)
+    return Preprocess(image_size=config.vision.image_size, mean=_triple(mean), std=_triple(std))
 
 
 def format_config(config: CLIPConfig) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _architecture(
 
 
 def _preprocess(config: CLIPConfig) -> Preprocess:
-    return Preprocess(image_size=config.vision.image_size, upright=False)
+    return Preprocess(image_size=config.vision.image_size)
 
 
 def _check_expressible(pretrained: Pretrained) -> None:

@@ -63,7 +63,7 @@ def test_a_run_leaves_a_model_results_metrics_and_a_report(bifocal, recipe):
         ("optim.lr=fast", r"'optim\.lr' is 'fast': Input should be a valid number"),
         ("optim.lr=-1", r"'optim\.lr' is -1: Input should be greater than 0"),
         ("train.steps=0", r"'train\.steps' is 0"),
-        ("train.precision=float8", r"'train\.precision' is 'float8'.*'float32' or 'bfloat16'"),
+        ("train.precision=float8", r"'train\.precision' is 'float8'.*'bfloat16' or 'float16'"),
         ("train.device=tpu", r"no device is named 'tpu'"),
         ("train.device=mps", r"this machine has no 'mps'"),
         ("optim=3", r"'optim' is a table, not a value"),
