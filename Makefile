@@ -19,7 +19,7 @@ demo: install
 	$(BIN)/bifocal demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 check: install
 	$(BIN)/ruff format --check .

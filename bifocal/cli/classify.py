@@ -40,7 +40,7 @@ def classify(
         try:
             probabilities = classifier([image])[0]
         except DataError as error:
-            console.print(f"[red]{escape(str(error))}[/red]", highlight=False)
+            console.print(f"[red]{escape(str(error))}[/red]", highlight=False, soft_wrap=True)
             faults += 1
             continue
         console.print(f"[bold]{escape(str(image))}[/bold]", highlight=False)
