@@ -194,7 +194,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Pretrained:
 
 def in_full(tensor: Tensor) -> Tensor:
     """Return a weight that is stored in 16 bits as float32, in which models are used."""
-    return tensor.float() if tensor.is_floating_point() else tensor
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def describe(folder: Path) -> tuple[CLIPConfig, Preprocess]:

@@ -10,6 +10,7 @@ from bifocal.evaluate.retrieval import RetrievalResult, retrieval, validation_lo
 from bifocal.evaluate.zero_shot import ZeroShotResult, zero_shot
 from bifocal.train.config import RunConfig
 from bifocal.train.hooks import Metrics
+from bifocal.train.objective import contrastive_loss
 from bifocal.train.prepare import open_validation, reading
 from bifocal.train.state import Run
 
@@ -50,7 +51,7 @@ class Evaluations:
             result = retrieval(run.pretrained, self.validation, threads=threads)
             self.retrieval = result
             found |= {f"val/{key}": value for key, value in result.metrics().items()}
-            scale = run.model.logit_scale.detach().exp().cpu()
-            found["val/loss"] = validation_loss(result, scale, self.config.data.batch_size)
+            loss, size = contrastive_loss(self.config), self.config.data.batch_size
+            found["val/loss"] = validation_loss(result, run.model, loss, size)
         self.metrics = found
         return found

@@ -14,6 +14,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from bifocal.files import write_atomically
+
 BESIDE = ".bifocal"
 _log = logging.getLogger(__name__)
 
@@ -68,26 +70,6 @@ class Shelf:
             error.strerror or error,
             left[0] if left else "memory alone, and is made again by the next run",
         )
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader finds the old one or the new one, whole, even after a crash.
-
-    Raises:
-        OSError: the disk is full or the folder cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def _cache(folder: Path) -> list[Path]:

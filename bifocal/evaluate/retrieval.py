@@ -18,7 +18,8 @@ from bifocal.errors import DataError
 from bifocal.evaluate.features import encode_pictures
 from bifocal.evaluate.metrics import rank_of_best, recall_at_k
 from bifocal.evaluate.statistics import STANDARD, Bootstrap, Interval, interval
-from bifocal.loss.softmax import SoftmaxLoss
+from bifocal.loss.objective import ContrastiveLoss
+from bifocal.model.clip import CLIP
 from bifocal.pretrained import Pretrained
 from bifocal.types import Features
 
@@ -124,9 +125,9 @@ def chance_of_any(owners: Int[Tensor, " texts"], k: int) -> float:
 
 
 def validation_loss(
-    result: RetrievalResult, logit_scale: Float[Tensor, ""], batch_size: int
+    result: RetrievalResult, model: CLIP, loss: ContrastiveLoss, batch_size: int
 ) -> float:
-    """Return the mean contrastive loss over held-out batches, comparable with the training loss.
+    """Return the mean training loss over held-out batches.
 
     Each picture stands beside its first caption; batches have the training's size (a last, smaller
     one is left out unless it is the only one), since the loss grows with the batch.
@@ -134,8 +135,10 @@ def validation_loss(
     first = torch.searchsorted(result.owners, torch.arange(len(result.image_features)))
     texts = result.text_features[first]
     size = min(batch_size, len(texts))
+    scale, bias = model.logit_scale.detach().exp().cpu(), model.logit_bias
+    bias = None if bias is None else bias.detach().cpu()
     losses = [
-        SoftmaxLoss().value(Features(image, text, logit_scale))
+        loss.value_and_grad(Features(image, text, scale, bias))[0]
         for image, text in zip(result.image_features.split(size), texts.split(size), strict=True)
         if len(image) == size
     ]

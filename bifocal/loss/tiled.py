@@ -9,6 +9,8 @@ pairwise similarities necessary for their local batch").
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -23,15 +25,11 @@ SIDE = 1024
 """Rows and columns of a tile: large enough to multiply at full speed, small enough for a cache."""
 
 
+@dataclass(frozen=True, slots=True)
 class TiledSoftmaxLoss:
-    """`SoftmaxLoss` by tiles.
+    """`SoftmaxLoss` by tiles of `side` rows and columns."""
 
-    Args:
-        side: rows and columns of a tile.
-    """
-
-    def __init__(self, side: int = SIDE) -> None:
-        self.side = side
+    side: int = SIDE
 
     @torch.no_grad()
     def value_and_grad(
@@ -43,15 +41,11 @@ class TiledSoftmaxLoss:
             return _softmax(similarities, world, shared=sharing is not None)
 
 
+@dataclass(frozen=True, slots=True)
 class TiledSigmoidLoss:
-    """`SigmoidLoss` by tiles.
+    """`SigmoidLoss` by tiles of `side` rows and columns."""
 
-    Args:
-        side: rows and columns of a tile.
-    """
-
-    def __init__(self, side: int = SIDE) -> None:
-        self.side = side
+    side: int = SIDE
 
     @torch.no_grad()
     def value_and_grad(

@@ -5,13 +5,12 @@ what the sections are about. The page asks nothing of the network, and its conte
 makes the browser hold it to that.
 """
 
-import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from bifocal.files import write_atomically
 from bifocal.report.markup import Html, digest, element, fragment, readable
 
 
@@ -109,17 +108,7 @@ class Page:
             OSError: The file cannot be written; an older page is then still there.
         """
         path = Path(path)
-        content = readable(self.html()).encode("utf-8")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-        try:
-            with unfinished.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_atomically(path, readable(self.html()).encode("utf-8"))
         return path
 
     def _header(self) -> Html:

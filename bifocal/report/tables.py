@@ -7,7 +7,7 @@ import textwrap
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, SupportsFloat
 
 from bifocal.report.formats import format_percent, format_value
 from bifocal.report.markup import Html, element, fragment
@@ -73,7 +73,9 @@ class Table:
 
     def _alignment(self, key: str) -> Align:
         values = [row[key] for row in self.rows if row.get(key) is not None]
-        numeric = [hasattr(value, "__float__") and not isinstance(value, bool) for value in values]
+        numeric = [
+            isinstance(value, SupportsFloat) and not isinstance(value, bool) for value in values
+        ]
         return "right" if values and all(numeric) else "left"
 
 
@@ -180,7 +182,7 @@ def _count(group: Mapping[str, Any]) -> str:
 def _cell(column: Column, row: Mapping[str, Any]) -> Html:
     text, value = column.text(row), row.get(column.key)
     sort_key = None
-    if value is not None and column.align == "right" and hasattr(value, "__float__"):
+    if value is not None and column.align == "right" and isinstance(value, SupportsFloat):
         sort_key = float(value)
     if column.bar and value is not None:
         share = min(max(float(value), 0.0), 1.0)

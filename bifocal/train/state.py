@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from dataclasses import dataclass, replace
 
 import torch
@@ -111,6 +113,7 @@ def new_run(config: RunConfig, source: Source, tokenizer: Tokenizer, world: Worl
         lay_channels_last(model.visual)
     model.set_gradient_checkpointing(config.train.gradient_checkpointing)
     if config.train.compile:
+        check_compiler()
         model.compile_blocks()
     if config.train.lock:
         model.lock(config.train.lock)
@@ -143,6 +146,19 @@ def new_run(config: RunConfig, source: Source, tokenizer: Tokenizer, world: Worl
         skips=Skips(config.data.max_bad),
         cursor=Cursor(0, source.identity),
     )
+
+
+def check_compiler() -> None:
+    """Look for what torch.compile translates with.
+
+    Raises:
+        ConfigError: there is no C++ compiler.
+    """
+    if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
+        raise ConfigError(
+            "train.compile needs a C++ compiler, and g++, clang++ and $CXX are not to be found: "
+            "install one, or leave train.compile out"
+        )
 
 
 def lay_channels_last(module: nn.Module) -> None:

@@ -16,8 +16,9 @@ from tar_files import everything, shard, shards, source
 
 from bifocal.data import shelf
 from bifocal.data.catalog import MANIFEST, Catalog
-from bifocal.data.shelf import BESIDE, write_atomically
+from bifocal.data.shelf import BESIDE
 from bifocal.errors import DataError
+from bifocal.files import write_atomically
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from bifocal.evaluate.binding import binding_accuracy
 from bifocal.evaluate.features import encode_pictures
 from bifocal.evaluate.retrieval import retrieval, validation_loss
 from bifocal.evaluate.zero_shot import zero_shot
+from bifocal.loss.sigmoid import SigmoidLoss
 from bifocal.loss.softmax import SoftmaxLoss
 from bifocal.types import Features
 
@@ -163,20 +164,23 @@ def test_retrieval_leaves_out_the_same_pictures_everywhere(knowing):
 
 
 @pytest.mark.property
-def test_the_validation_loss_is_the_mean_over_whole_batches(tiny_vit, random_pretrained):
-    clip = random_pretrained(tiny_vit)
+@pytest.mark.parametrize("kind", [SoftmaxLoss, SigmoidLoss])
+def test_the_validation_loss_is_the_mean_over_whole_batches(tiny_vit, random_pretrained, kind):
+    clip = random_pretrained(tiny_vit.model_copy(update={"init_logit_bias": -3.0}))
     source = Pictures([("a", "b"), ("c",), ("d", "e"), ("f",), ("g",)], [None] * 5)
     result = retrieval(clip, source)
-    scale = torch.tensor(5.0)
+    scale, bias = clip.model.logit_scale.detach().exp(), clip.model.logit_bias
     firsts = result.text_features[[0, 2, 3, 5, 6]]
 
     def loss(part: slice) -> float:
-        made = Features(result.image_features[part], firsts[part], scale)
-        return SoftmaxLoss().value(made).item()
+        made = Features(result.image_features[part], firsts[part], scale, bias)
+        return kind().value(made).item()
 
     by_two = (loss(slice(0, 2)) + loss(slice(2, 4))) / 2
-    assert validation_loss(result, scale, 2) == pytest.approx(by_two, rel=1e-5)
-    assert validation_loss(result, scale, 99) == pytest.approx(loss(slice(0, 5)), rel=1e-5)
+    model = clip.model
+    assert validation_loss(result, model, kind(), 2) == pytest.approx(by_two, rel=1e-5)
+    whole = validation_loss(result, model, kind(), 99)
+    assert whole == pytest.approx(loss(slice(0, 5)), rel=1e-5)
 
 
 @pytest.mark.golden

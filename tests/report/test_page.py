@@ -184,7 +184,7 @@ def test_write_replaces_whole_pages_only(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("bifocal.report.page.os.fsync", full_disk)
+        patched.setattr("bifocal.files.os.fsync", full_disk)
         with pytest.raises(OSError, match="No space left"):
             Page("second").write(path)
     assert path.read_text(encoding="utf-8") == old
