@@ -5,7 +5,9 @@
 The shards are empty files of the right length (they take no room on a file system that knows
 holes) with a manifest as `Catalog` writes it; the shards that the resumed batch reads have indexes
 as long as real ones. Opening and resuming run in a process of their own, whose peak memory is told
-beside that of the imports alone. Then one real shard is indexed, beside Python's `tarfile`.
+beside that of the imports alone. The same for shards in a store, listed from fsspec's memory://
+and known by the manifest in the cache, and for a mixture of both halves of them. Then one real
+shard is indexed, beside Python's `tarfile`.
 """
 
 from __future__ import annotations
@@ -65,6 +67,51 @@ if sys.argv[4] == "find":
     found["places, MB"] = peak()
 shards = sorted({source.place(index) for index in indices})
 print(json.dumps([found, shards]))
+"""
+
+
+STORED = """
+import json, resource, sys, time
+from pathlib import Path
+import fsspec
+from bifocal.data.catalog import MANIFEST, manifest_bytes
+from bifocal.data.indexing import Entry
+from bifocal.data.mixed_plan import plan_of
+from bifocal.data.patience import Patience
+from bifocal.data.remote import Fetched
+from bifocal.data.sources import Reading, Weighted, open_source
+from bifocal.data.store import Store
+
+folder, shards, samples, position, batch = sys.argv[1], *map(int, sys.argv[2:])
+memory = fsspec.filesystem("memory")
+halves = ["memory://one/*.tar", "memory://two/*.tar"]
+for n in range(shards):
+    memory.pipe_file(f"/{('one', 'two')[2 * n // shards]}/{n:06d}.tar", b"x")
+for url in halves:
+    store = Store(url, Patience())
+    listed = store.find(url)
+    entries = {one.path.name: Entry(one.stamp, samples, f"{url}", {}) for one in listed}
+    shelf = Fetched(listed, store, Path(folder), 10**9).shelf(listed[0].path.parent)
+    shelf.write(MANIFEST, manifest_bytes(entries))
+    memory.invalidate_cache()
+reading = Reading(cache_dir=folder)
+base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+found = {}
+start = time.perf_counter()
+source = open_source([Weighted(path=url, weight=w + 1) for w, url in enumerate(halves)], reading)
+found["open, s"] = time.perf_counter() - start
+for part in source.sources:
+    part.expect = lambda shards: None  # the shards are only names
+plan = plan_of(source, 0)
+start = time.perf_counter()
+plan.index(position)
+found["first position, s"] = time.perf_counter() - start
+start = time.perf_counter()
+for n in range(batch):
+    plan.index(position + n)
+found["a batch of positions, s"] = time.perf_counter() - start
+found["more than listing, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - base
+print(json.dumps([len(source), found]))
 """
 
 
@@ -128,6 +175,19 @@ def large(shards: int, samples: int) -> None:
         print(f"  batch of {BATCH:,} lies in {len(read)} shards")
 
 
+def stored(shards: int, samples: int) -> None:
+    """Print what opening and resuming cost where the shards are in a store, and are mixed."""
+    with tempfile.TemporaryDirectory() as name:
+        position = shards * samples * 7 // 10 + 12_345
+        numbers = map(str, (shards, samples, position, BATCH))
+        command = [sys.executable, "-c", STORED, name, *numbers]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    length, found = json.loads(done.stdout)
+    print(f"{length:,} samples in a store, a mixture of two halves; resumed at {position:,}")
+    for what, value in found.items():
+        print(f"  {what:<26}{value:>10.3f}")
+
+
 def real(samples: int) -> None:
     """Print what one shard costs to index, beside tarfile."""
     with tempfile.TemporaryDirectory() as name:
@@ -154,6 +214,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10_000, help="a shard")
     options = parser.parse_args()
     large(options.shards, options.samples)
+    stored(options.shards, options.samples)
     real(options.samples)
 
 

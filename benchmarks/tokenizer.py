@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import open_clip
 import torch
 from torch import Tensor
 
@@ -39,6 +38,8 @@ def main() -> None:
     captions = (
         arguments.captions.read_text("utf-8").splitlines() if arguments.captions else invented()
     )
+    import open_clip  # of the peers' environment; others here invent captions without it
+
     reference = open_clip.SimpleTokenizer(str(arguments.vocabulary))
     mine = Tokenizer.load(arguments.vocabulary)
     cold = rate(reference, captions), rate(mine, captions)

@@ -13,14 +13,13 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-import open_clip
 import torch
 
+from benchmarks.timing import timed
 from benchmarks.tokenizer import invented
 from bifocal.data.batch import Batch
 from bifocal.interop.vocabulary import shipped_vocabulary
@@ -43,7 +42,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--captions", type=Path, help="one a line; invented ones by default")
+    parser.add_argument("--vocabulary", type=Path, default=shipped_vocabulary())
     options = parser.parse_args()
+    if options.vocabulary is None:
+        parser.error("no published vocabulary: give --vocabulary bpe_simple_vocab_16e6.txt.gz")
     lines = options.captions.read_text("utf-8").splitlines() if options.captions else invented(2000)
     captions = lines[: options.batch_size]
     device = pick_device(options.device)
@@ -69,7 +71,7 @@ def bifocal_step(
     table = {
         "out": "unused",
         "model": {"preset": options.model},
-        "tokenizer": {"path": str(Path(shipped_vocabulary() or "").absolute())},
+        "tokenizer": {"path": str(options.vocabulary.absolute())},
         "data": {"train": "scenes:train:64", "batch_size": options.batch_size},
         "optim": {"warmup_steps": 0},
         "train": {"steps": 1000, "precision": options.precision},
@@ -94,6 +96,8 @@ def open_clip_step(
     options: argparse.Namespace, captions: list[str], device: torch.device
 ) -> Callable[[], object]:
     """Return one step of open_clip's trainer on a fixed batch."""
+    import open_clip  # of the peers' environment
+
     name = options.model.replace("/", "-").replace("@336px", "-336")
     model = open_clip.create_model(name, force_quick_gelu=True, device=device).train()
     loss = open_clip.loss.ClipLoss()
@@ -123,15 +127,6 @@ def open_clip_step(
 def pictures(count: int, size: int) -> torch.Tensor:
     """Return random levels as uint8."""
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8)
-
-
-def timed(step: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds that a step takes, the device's queue included."""
-    began = time.perf_counter()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -12,29 +12,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from PIL import Image
+import torch.nn.functional as F
+from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from bifocal.data.decode import decode, to_rgb, to_tensor
-from bifocal.errors import CheckpointError, ConfigError, DataError, did_you_mean
+from bifocal.data.picture import Picture, read_picture
+from bifocal.errors import CheckpointError, ConfigError, did_you_mean
 from bifocal.inputs.preprocess import Preprocess
 from bifocal.inputs.prompts import PHOTO, prompts
 from bifocal.inputs.tokenizer import Tokenizer
 from bifocal.model.clip import CLIP
 from bifocal.model.config import CLIPConfig
-from bifocal.model.head import ZeroShotHead
+from bifocal.model.head import ZeroShotHead, class_means
+from bifocal.model.prefixes import FEW, read_rows
 from bifocal.settings import build
 
 FORMAT = "bifocal.model/1"
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 
-Picture = str | Path | Image.Image | UInt8[np.ndarray, "height width 3"]
+Told = Callable[[int, int], object]
+"""Hears how many of how many are done."""
 T = TypeVar("T")
+
+
+def quiet(done: int, total: int) -> None:
+    """Hear of progress and tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +101,28 @@ class Pretrained:
 
         Paper section 3.1.4: each class is the renormalised mean of its prompts' features.
         """
-        rows = prompts(class_names, templates)
-        features = self.encode_text([prompt for row in rows for prompt in row])
-        head = ZeroShotHead.from_prompts(
-            features.unflatten(0, (len(rows), -1)), self.model.logit_scale.exp()
-        )
-        return ZeroShotClassifier(self, tuple(class_names), head)
+        weights = self.class_weights(prompts(class_names, templates))
+        scale = self.model.logit_scale.detach().exp().float().cpu()
+        return ZeroShotClassifier(self, tuple(class_names), ZeroShotHead(weights, scale))
+
+    def class_weights(
+        self, rows: Sequence[Sequence[str]], told: Told = quiet
+    ) -> Float[Tensor, "classes embed_dim"]:
+        """Return the classifier's vector of each class, given its prompts: one row a class.
+
+        Where prompts are many, what they share at their beginnings is read once. `told` hears how
+        many different prompts of how many are done.
+        """
+        texts = [text for row in rows for text in row]
+        total = len(set(texts))
+        if total <= FEW:
+            features = self.encode_text(texts)
+        else:
+            ids = [tuple(self.tokenizer.encode_caption(text)[0]) for text in texts]
+            total = len(set(ids))
+            found = read_rows(self.model, ids, lambda done: told(done, total))
+            features = F.normalize(found, dim=-1).float().cpu()
+        return class_means(features, [len(row) for row in rows])
 
     def save(self, folder: Path) -> None:
         """Write the artifact into `folder`, which is made.
@@ -153,26 +174,6 @@ class ZeroShotClassifier:
             DataError: a picture cannot be read; the message names it.
         """
         return self.head.probabilities(self.pretrained.encode_image(pictures))
-
-
-def read_picture(picture: Picture) -> UInt8[Tensor, "3 height width"]:
-    """Return a picture as RGB levels, a file turned as its EXIF orientation says.
-
-    Raises:
-        DataError: the file is missing or is no picture; the message names it.
-    """
-    match picture:
-        case Image.Image():
-            return to_tensor(np.array(to_rgb(picture)))
-        case np.ndarray():
-            return to_tensor(picture)
-        case _:
-            try:
-                return decode(Path(picture).read_bytes())
-            except OSError as error:
-                raise DataError(f"cannot read the picture {picture}: {error.strerror}") from None
-            except DataError as error:
-                raise DataError(f"cannot read the picture {picture}: {error}") from None
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Pretrained:

@@ -19,9 +19,15 @@ def reading(pretrained: Pretrained, classes: str = "") -> Reading:
     """Return how sources are read for a model: the data root, its picture size, class names."""
     return Reading(
         root=Path(os.environ.get(DATA_ROOT, "")),
-        classes=classes,
+        classes=str(find_file(classes).absolute()) if classes else "",
         image_size=pretrained.preprocess.image_size,
     )
+
+
+def find_file(path: str) -> Path:
+    """Return the file that a person means: from here, or else from the data's root."""
+    here = Path(path).expanduser()
+    return here if here.exists() else Path(os.environ.get(DATA_ROOT, "")) / here
 
 
 def bounds(interval: Interval) -> str:

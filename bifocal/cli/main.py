@@ -7,7 +7,19 @@ import sys
 import typer
 from rich.console import Console
 
-from bifocal.cli import classify, convert, demo, evaluate, models, plan, tokenizer, train
+from bifocal.cli import (
+    classify,
+    convert,
+    data,
+    demo,
+    embed,
+    evaluate,
+    models,
+    plan,
+    search,
+    tokenizer,
+    train,
+)
 from bifocal.errors import BifocalError, Interrupted
 
 app = typer.Typer(
@@ -22,6 +34,9 @@ app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.add_typer(evaluate.app, name="evaluate")
 app.command("classify")(classify.classify)
+app.command("embed")(embed.embed)
+app.command("search")(search.search)
+app.add_typer(data.app, name="data")
 app.command("convert")(convert.convert)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.command("models")(models.models)

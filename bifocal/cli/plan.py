@@ -20,6 +20,7 @@ from bifocal.train.config import RunConfig, resolve_run
 from bifocal.train.cost import Setup, days, flops, pairs_per_second, parameters, setup_of
 from bifocal.train.footprint import footprint, largest_chunk
 from bifocal.train.rehearsal import DeviceType
+from bifocal.train.stages import KEY as STAGES
 from bifocal.train.trial import achieved
 from bifocal.world import World, pick_device
 
@@ -164,6 +165,7 @@ def _settings(model: str, overrides: list[str], given: dict[str, dict[str, Any]]
     """Return the run of a recipe or of a named architecture, with what was given on top."""
     recipe = Path(model).suffix == ".toml"
     table = read_toml(Path(model)) if recipe else merge(PAPER, {"model": {"preset": model}})
+    table.pop(STAGES, None)  # each changes something, as the overrides do
     if not recipe:
         zoo.config(model)  # names the nearest
     for override in overrides:

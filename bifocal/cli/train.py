@@ -10,21 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console
 
 from bifocal.cli.evaluations import Evaluations
 from bifocal.cli.progress import progress_hook
 from bifocal.cli.run_report import environment, write_report
-from bifocal.errors import CheckpointError
+from bifocal.errors import CheckpointError, TrainingError
+from bifocal.files import write_atomically
 from bifocal.precision import flushed_denormals
 from bifocal.train import loop
-from bifocal.train.config import RunConfig, load_run
+from bifocal.train.config import RunConfig
+from bifocal.train.folders import one_message, whole_folder
 from bifocal.train.hooks import Hook, Metrics
 from bifocal.train.log import MetricsLog
 from bifocal.train.objective import contrastive_loss
 from bifocal.train.prepare import prepare
 from bifocal.train.rejected import RejectedLog
+from bifocal.train.stages import load_stages
 from bifocal.train.state import Run
 from bifocal.world import ALONE, World, join_world
 
@@ -50,24 +54,43 @@ def train(
     ] = None,
 ) -> None:
     """Train both towers on image-text pairs; run it again to resume."""
-    config = load_run(recipe, overrides or [])
-    with join_world(config.train.device) as world:
+    stages = load_stages(recipe, overrides or [])
+    with join_world(stages[0].config().train.device) as world:
         console = Console(quiet=not world.leads)
-        trained = train_run(config, console, world)
-        if not world.leads:
-            return
-        write_results(trained, {})
+        for stage in stages:
+            if stage.stages > 1:
+                console.print(f"stage {stage.number} of {stage.stages}", highlight=False)
+            trained = train_run(stage.config(), console, world)
+            if world.leads:
+                finish(trained, console)
+            world.wait()
+
+
+def finish(trained: Trained, console: Console) -> None:
+    """Write the results and the report of a run, and say where they are."""
+    write_results(trained, {})
+    with one_message(f"write the report to {trained.out}"):
         report = write_report(trained.run, trained.evaluations, trained.metrics, trained.out)
-        console.print(f"model {trained.out / 'model'}  report {report}", highlight=False)
+    console.print(f"model {trained.out / 'model'}  report {report}", highlight=False)
 
 
 def train_run(config: RunConfig, console: Console, world: World = ALONE) -> Trained:
     """Train the run of `config`, with progress on `console` and everything else in its folder.
 
     A run that is complete is evaluated again and not trained.
+
+    Raises:
+        BifocalError: the run cannot begin or go on, or the user asked to stop.
     """
-    with nullcontext() if keeps_float16(config) else flushed_denormals():
-        return _train_run(config, console, world)
+    try:
+        with nullcontext() if keeps_float16(config) else flushed_denormals():
+            return _train_run(config, console, world)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise TrainingError(
+            f"memory ran out ({str(error).splitlines()[0] if str(error) else 'on the host'}); "
+            "checkpoints are intact. Lower data.threads or train.chunk_size and run the same "
+            "command again to go on from there"
+        ) from None
 
 
 def _train_run(config: RunConfig, console: Console, world: World) -> Trained:
@@ -81,14 +104,15 @@ def _train_run(config: RunConfig, console: Console, world: World) -> Trained:
     seconds = time.perf_counter() - began
     run = run.for_evaluation()
     if world.leads:
-        run.pretrained.save(out / "model")
+        with one_message(f"write {out / 'model'}"), whole_folder(out / "model") as folder:
+            run.pretrained.save(folder)
     return Trained(run, out, evaluations, evaluations.metrics, seconds)
 
 
 @contextmanager
 def hooks_of(run: Run, out: Path, console: Console) -> Iterator[list[Hook]]:
     """Open the run's records and its progress bar; only the leading process keeps them."""
-    rejected = RejectedLog(out)
+    rejected = RejectedLog(out, run)
     if not run.world.leads:
         yield [rejected]
         return
@@ -121,7 +145,8 @@ def write_results(trained: Trained, headline: Mapping[str, float]) -> Path:
         "environment": environment(run),
     }
     path = trained.out / RESULTS
-    path.write_text(json.dumps(table, indent=2) + "\n", "utf-8")
+    with one_message(f"write {path}"):
+        write_atomically(path, (json.dumps(table, indent=2) + "\n").encode())
     return path
 
 

@@ -10,16 +10,16 @@ architecture and warns when that is wrong), and `jit=True` returns an ordinary m
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from bifocal.compat.clip import published_tokenizer
+from bifocal.compat.open_clip_classifier import build_zero_shot_classifier
 from bifocal.compat.open_clip_tags import ARCHITECTURES, QUICK, TAGS
 from bifocal.compat.pictures import RandomTransform, Statistics, Transform, image_transform
 from bifocal.compat.tokens import OpenClipTokenizer
@@ -170,37 +170,6 @@ def get_tokenizer(
 def tokenize(texts: str | Sequence[str], context_length: int = 77) -> Tensor:
     """Return rows of the published tokenizer's ids."""
     return OpenClipTokenizer(published_tokenizer(), context_length)(texts)
-
-
-@torch.no_grad()
-def build_zero_shot_classifier(
-    model: Any,
-    tokenizer: Callable[[Sequence[str]], Tensor],
-    classnames: Sequence[str],
-    templates: Sequence[str | Callable[[str], str]],
-    num_classes_per_batch: int | None = 10,
-    device: str | torch.device = "cpu",
-    use_tqdm: bool = False,
-) -> Float[Tensor, "embed_dim classes"]:
-    """Return one column of unit norm a class: its prompts averaged in embedding space.
-
-    Args:
-        model: anything with `encode_text(tokens, normalize=True)`.
-        tokenizer: texts to rows of ids.
-        classnames: one a class.
-        templates: format strings with {}, or functions of the name.
-        num_classes_per_batch: classes in one forward pass; None for all.
-        device: where the tokens go.
-        use_tqdm: accepted; progress is not shown.
-    """
-    columns, step = [], num_classes_per_batch or len(classnames)
-    for first in range(0, len(classnames), step):
-        part = classnames[first : first + step]
-        texts = [t.format(c) if isinstance(t, str) else t(c) for c in part for t in templates]
-        features = model.encode_text(tokenizer(texts).to(device), normalize=True)
-        means = features.unflatten(0, (len(part), len(templates))).mean(dim=1)
-        columns.append((means / means.norm(dim=1, keepdim=True)).T)
-    return torch.cat(columns, dim=1)
 
 
 def load_checkpoint(

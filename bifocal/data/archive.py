@@ -5,6 +5,7 @@ Knows a file that may vanish, change or fail for a moment; knows nothing of its 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from dataclasses import dataclass
@@ -38,8 +39,18 @@ class Reader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._is_held = False
         self._file, status = _open(path)
         self.size, self.mtime_ns = status.st_size, status.st_mtime_ns
+
+    def hold(self) -> bool:
+        """Lock the file, shared, while this reader lives; return whether it is there to stay."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        self._is_held = True
+        return os.fstat(self._file).st_nlink > 0
 
     def read(self, member: Member) -> bytes:
         """Return the bytes of a member.
@@ -78,6 +89,8 @@ class Reader:
         try:
             if (status.st_size, status.st_mtime_ns) != (self.size, self.mtime_ns):
                 raise DataError("shard changed while in use")
+            if self._is_held:
+                fcntl.flock(file, fcntl.LOCK_SH)
             os.dup2(file, self._file, inheritable=False)  # other threads keep their number
         finally:
             os.close(file)

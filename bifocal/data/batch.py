@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from bifocal.types import Cursor, Sharing
@@ -19,7 +19,8 @@ from bifocal.types import Cursor, Sharing
 class Batch:
     """Pairs as a training step reads them; `cursor` is where the next batch begins."""
 
-    images: UInt8[Tensor, "batch 3 height width"]
+    images: UInt8[Tensor, "batch 3 height width"] | Float[Tensor, "batch embed_dim"]
+    """Pictures, or the features that stand for them where the image tower is locked."""
     tokens: Int[Tensor, "batch length"]
     lengths: Int[Tensor, " batch"]
     keys: tuple[str, ...]

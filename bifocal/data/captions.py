@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bifocal.errors import ConfigError, DataError
+from bifocal.errors import DataError
+from bifocal.inputs.prompt_files import read_classes
 from bifocal.inputs.prompts import prompts
 
 MAX_CHARACTERS = 4096
@@ -30,10 +31,12 @@ class CaptionReader:
     Args:
         class_names: what labels mean; empty if there are none.
         templates: sentences for the names, so that labelled pictures have captions.
+        by_line: whether every line of a text file is a caption of its own.
     """
 
     class_names: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
+    by_line: bool = False
     _by_class: list[tuple[str, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -58,7 +61,8 @@ class CaptionReader:
         label = self._label(companions["cls"]) if "cls" in companions else None
         captions = stripped(table.get("captions"))
         if not captions and "txt" in companions:
-            captions = stripped(_text(companions["txt"]))
+            text = _text(companions["txt"])
+            captions = stripped([*text.splitlines()] if self.by_line else text)
         captions = captions or stripped(table.get("caption"))
         if not captions and label is not None and self._by_class:
             captions = self._by_class[label]
@@ -77,18 +81,12 @@ class CaptionReader:
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Return the class names of a JSON list.
+    """Return the class names of a file, in the order of the labels; see `inputs.prompt_files`.
 
     Raises:
-        ConfigError: the file is not a JSON list of strings.
+        ConfigError: the file cannot be read, or is of no form that is known.
     """
-    try:
-        names = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the class names {path}: {error}") from None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"{path} must be a JSON list of class names")
-    return tuple(names)
+    return read_classes(path).shown
 
 
 def _json(raw: bytes) -> Mapping[str, Any]:

@@ -10,21 +10,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bifocal.data.index import Index, Stamp, stamp
-from bifocal.data.indexing import THREADS, Entry, enter_all, load
+from bifocal.data.archives import Archives, Folders
+from bifocal.data.index import Index, Stamp
+from bifocal.data.indexing import Entry, enter_all, load
 from bifocal.data.shelf import Shelf
 from bifocal.errors import DataError
 
 MANIFEST = "manifest.json"
 VERSION = "bifocal.manifest/1"
-SPAN = 256
-"""Shards that one thread looks at in one go."""
+TOLD = 10**9
+"""Bytes from which a user is told why nothing happens for a while."""
+_log = logging.getLogger(__name__)
 
 
 class Catalog:
@@ -32,6 +34,7 @@ class Catalog:
 
     Args:
         paths: the shards.
+        archives: where they are.
 
     Attributes:
         entries: one a shard.
@@ -40,19 +43,23 @@ class Catalog:
         DataError: a shard cannot be read.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], archives: Archives | None = None) -> None:
         self._paths = tuple(paths)
-        self._shelves = {folder: Shelf(folder) for folder in {path.parent for path in paths}}
+        self._archives = archives or Folders()
+        folders = {path.parent for path in paths}
+        self._shelves = {folder: self._archives.shelf(folder) for folder in folders}
         known = {folder: _read_manifest(shelf) for folder, shelf in self._shelves.items()}
         entries: dict[Path, Entry] = {}
-        for path, now in zip(self._paths, _stamps(self._paths), strict=True):
+        states = dict(zip(self._paths, self._archives.stamps(self._paths), strict=True))
+        for path, now in states.items():
             entry = known[path.parent].get(path.name)
             if entry is not None and entry.stamp == now:
                 entries[path] = entry
-        missing = [path for path in self._paths if path not in entries]
+        missing = [path for path in states if path not in entries]
+        self._announce(states, missing)
         # Processes that begin together begin at different shards, and find each other's work.
         turn = os.getpid() * 7919 % max(1, len(missing))
-        made = enter_all(missing[turn:] + missing[:turn], self._shelves)
+        made = enter_all(missing[turn:] + missing[:turn], self._shelves, self._archives)
         entries |= {path: found.entry for path, found in made.items()}
         self.entries = [entries[path] for path in self._paths]
         self._unkept = {
@@ -73,12 +80,22 @@ class Catalog:
         path, entry = self._paths[shard], self.entries[shard]
         found = self._unkept.get(path)
         if found is None:
-            found, is_kept = load(path, entry.stamp, self._shelves[path.parent])
+            shelf = self._shelves[path.parent]
+            found, is_kept = load(path, entry.stamp, shelf, self._archives)
             if not is_kept:
                 self._unkept[path] = found
         if found.digest != entry.digest:
             raise DataError("shard changed while in use")
         return found
+
+    def _announce(self, states: Mapping[Path, Stamp], missing: Sequence[Path]) -> None:
+        size = sum(states[path].size for path in missing)
+        if size > TOLD and not self._archives.are_files:
+            _log.warning(
+                "%d shards, %.1f GB, are fetched to learn what is in them; this is done once",
+                len(missing),
+                size / 1e9,
+            )
 
     @property
     def losses(self) -> Counter[tuple[str, str]]:
@@ -122,13 +139,6 @@ def _read_manifest(shelf: Shelf) -> dict[str, Entry]:
             if name not in entries or entries[name].stamp.mtime_ns < mtime:
                 entries[name] = entry
     return entries
-
-
-def _stamps(paths: Sequence[Path]) -> list[Stamp]:
-    spans = [paths[n : n + SPAN] for n in range(0, len(paths), SPAN)]
-    with ThreadPoolExecutor(THREADS) as pool:
-        found = pool.map(lambda span: [stamp(path) for path in span], spans)
-        return [one for some in found for one in some]
 
 
 def _checksum(body: bytes) -> str:

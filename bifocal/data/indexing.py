@@ -10,22 +10,19 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from bifocal.data.index import Index, Stamp, build, from_bytes, stamp, to_bytes
+from bifocal.data.archives import THREADS, Archives, Folders
+from bifocal.data.index import Index, Stamp, build, from_bytes, to_bytes
 from bifocal.data.shelf import Shelf
-from bifocal.errors import DataError
+from bifocal.errors import BifocalError, DataError
 
-SETTLED_NS = 2_000_000_000
-"""Age from which a shard's time of change tells its states apart: file systems' clocks tick, and a
-younger one may yet be rewritten within a tick."""
 MANY = 256
 """Shards from which the seconds that an interpreter takes to start are worth it."""
-THREADS, PROCESSES = 16, 32
+PROCESSES = 32
 _WORKER = "from bifocal.data.indexing import work; work()"
 
 
@@ -46,19 +43,19 @@ class Entered(NamedTuple):
     unkept: Index | None
 
 
-def enter(path: Path, shelf: Shelf) -> Entered:
+def enter(path: Path, shelf: Shelf, archives: Archives) -> Entered:
     """Return the entry of a shard; its index is made and kept unless it is there.
 
     Raises:
         DataError: the shard cannot be read.
     """
-    now = stamp(path)
-    found, is_kept = load(path, now, shelf)
+    now = archives.stamp(path)
+    found, is_kept = load(path, now, shelf, archives)
     entry = Entry(now, len(found), found.digest, found.losses)
     return Entered(entry, is_kept, None if is_kept else found)
 
 
-def load(path: Path, now: Stamp, shelf: Shelf) -> tuple[Index, bool]:
+def load(path: Path, now: Stamp, shelf: Shelf, archives: Archives) -> tuple[Index, bool]:
     """Return the index of a shard in the state `now`, and whether it is kept on the shelf.
 
     Raises:
@@ -67,31 +64,39 @@ def load(path: Path, now: Stamp, shelf: Shelf) -> tuple[Index, bool]:
     found = _kept(path, now, shelf)
     if found is not None:
         return found, True
-    found = build(path)
-    settled = time.time_ns() - now.mtime_ns > SETTLED_NS and stamp(path) == now
+    reader = archives.open(path, now)  # which keeps it there
+    found = build(reader.path)
+    settled = archives.is_settled(path, now)
     return found, settled and shelf.write(index_name(path), to_bytes(found, now))
 
 
-def enter_all(paths: Sequence[Path], shelves: Mapping[Path, Shelf]) -> dict[Path, Entered]:
+def enter_all(
+    paths: Sequence[Path], shelves: Mapping[Path, Shelf], archives: Archives
+) -> dict[Path, Entered]:
     """Return the entries of many shards.
 
     Raises:
         DataError: a shard cannot be read.
     """
-    entries = _by_processes(paths) if len(paths) >= MANY else {}
+    entries = _by_processes(paths) if archives.are_files and len(paths) >= MANY else {}
     left = [path for path in paths if path not in entries]
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="index") as pool:
-        made = pool.map(lambda path: enter(path, shelves[path.parent]), left)
-        return entries | dict(zip(left, made, strict=True))
+    with ThreadPoolExecutor(min(THREADS, archives.most_open), thread_name_prefix="index") as pool:
+        made = [pool.submit(enter, path, shelves[path.parent], archives) for path in left]
+        try:
+            return entries | {path: one.result() for path, one in zip(left, made, strict=True)}
+        except BifocalError:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def work() -> None:
     """Enter the shards that the standard input names; tell each as a line of JSON."""
     paths = [Path(os.fsdecode(name)) for name in sys.stdin.buffer.read().split(b"\0") if name]
-    shelves = {folder: Shelf(folder) for folder in {path.parent for path in paths}}
+    folders = Folders()
+    shelves = {folder: folders.shelf(folder) for folder in {path.parent for path in paths}}
     for n, path in enumerate(paths):
         try:
-            found = enter(path, shelves[path.parent])
+            found = enter(path, shelves[path.parent], folders)
         except DataError:
             continue  # whoever reads the answers meets it again, and says so
         print(json.dumps([n, found.is_kept, *found.entry]), flush=True)

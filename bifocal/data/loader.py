@@ -6,21 +6,24 @@ a full batch and two runs see the same data. Knows sources and plans; knows noth
 
 from __future__ import annotations
 
+import math
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from bifocal.data.batch import Batch
-from bifocal.data.decode import decode, to_tensor
+from bifocal.data.decode import Scratch, decode, to_tensor
 from bifocal.data.plan import Plan
 from bifocal.data.sample import Sample, Source
+from bifocal.data.skips import Skips
 from bifocal.errors import ConfigError, DataError
 from bifocal.inputs.preprocess import Draw
 from bifocal.inputs.tokenizer import Tokenizer, pad
@@ -28,57 +31,42 @@ from bifocal.types import Cursor
 from bifocal.world import World
 
 JOB = 32
-"""Samples that one thread prepares at a time: enough to hide the cost of handing over."""
+"""Most samples that one thread prepares at a time: enough to hide the cost of handing over."""
 ATTEMPTS = 16
 
+Picture = UInt8[Tensor, "3 height width"] | Float[Tensor, " embed_dim"]
 Transform = Callable[[UInt8[Tensor, "3 height width"], Draw], UInt8[Tensor, "3 size size"]]
 
 
-class Skips:
-    """Counts what was left out or cut, by (shard or source, reason); safe from threads.
+class Canvas:
+    """The pictures of one batch, laid in place by the threads that make them.
+
+    Its memory is taken when the first picture shows how large they are.
 
     Args:
-        limit: largest share of samples that may be bad before the run is stopped.
+        rows: how many pictures there will be.
     """
 
-    MINIMUM = 100
-
-    def __init__(self, limit: float = 0.1) -> None:
-        self.limit = limit
-        self.counts: Counter[tuple[str, str]] = Counter()
-        self.truncated = 0
-        self.seen = 0
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._pixels: np.ndarray | None = None
         self._lock = threading.Lock()
 
-    def saw(self, samples: int, truncated: int) -> None:
-        """Count samples prepared, and captions cut to the context among them."""
+    def lay(self, row: int, image: Picture) -> None:
+        """Copy a picture, or the features that stand for it, to its row."""
         with self._lock:
-            self.seen += samples
-            self.truncated += truncated
+            if self._pixels is None:
+                self._pixels = np.empty((self._rows, *image.shape), dtype=image.numpy().dtype)
+        np.copyto(self._pixels[row], image.numpy())
 
-    def bad(self, place: str, reason: str) -> None:
-        """Count one sample that could not be used.
-
-        Raises:
-            DataError: too large a share of the samples is bad.
-        """
-        with self._lock:
-            self.counts[place, reason] += 1
-            bad = self.counts.total()
-            if bad >= self.MINIMUM and bad > self.limit * (self.seen + bad):
-                raise DataError(
-                    f"{bad} of {self.seen + bad} samples are bad, more than the share of "
-                    f"{self.limit:.0%} that data.max_bad allows:\n{self.describe()}"
-                )
-
-    def describe(self) -> str:
-        """Return one line a (place, reason), the most frequent first."""
-        rows = self.counts.most_common(8)
-        return "\n".join(f"  {count}x {reason} in {place}" for (place, reason), count in rows)
+    @property
+    def images(self) -> UInt8[Tensor, "rows 3 size size"] | Float[Tensor, "rows embed_dim"]:
+        """The pictures, once all are there; shares the memory."""
+        assert self._pixels is not None, "no picture was laid"
+        return torch.from_numpy(self._pixels)
 
 
 class _Prepared(NamedTuple):
-    image: UInt8[Tensor, "3 size size"]
     tokens: list[int]
     key: str
 
@@ -93,6 +81,8 @@ class Samples:
         tokenizer: makes ids of captions.
         transform: picture and draw to the training picture.
         skips: counts what is left out.
+        shorter_side: pixels of the shorter side that the transform needs under a draw; decoding
+            may leave no more. None decodes every picture whole.
     """
 
     source: Source
@@ -100,16 +90,21 @@ class Samples:
     tokenizer: Tokenizer
     transform: Transform
     skips: Skips = field(default_factory=Skips)
+    shorter_side: Callable[[Draw], int] | None = None
+    _scratch: Scratch = field(default_factory=Scratch, init=False, repr=False, compare=False)
 
-    def prepare(self, positions: range) -> list[_Prepared]:
+    def prepare(self, positions: range, canvas: Canvas, first: int = 0) -> list[_Prepared]:
         """Return the samples at `positions`, bad ones replaced and counted.
+
+        Their pictures are laid on the canvas, from the row `first` on.
 
         Raises:
             DataError: too many are bad.
         """
-        return [self._prepare(position) for position in positions]
+        rows = enumerate(positions, first)
+        return [self._prepare(position, canvas, row) for row, position in rows]
 
-    def _prepare(self, position: int) -> _Prepared:
+    def _prepare(self, position: int, canvas: Canvas, row: int) -> _Prepared:
         draw = self.plan.draw(position)
         index = self.plan.index(position)
         for attempt in range(ATTEMPTS):
@@ -117,11 +112,13 @@ class Samples:
                 sample = self.source.read(index)
                 if not sample.captions:
                     raise DataError("label without templates")
-                image = self.transform(read_image(sample), draw)
+                image = self._picture(sample, draw)
                 caption = sample.captions[int(draw.caption * len(sample.captions))]
                 tokens, truncated = self.tokenizer.encode_caption(caption)
                 self.skips.saw(1, truncated)
-                return _Prepared(image, tokens, sample.key)
+                # Before the next picture: this one may still lie in the scratch memory.
+                canvas.lay(row, image)
+                return _Prepared(tokens, sample.key)
             except DataError as error:
                 self.skips.bad(self.source.place(index), str(error))
                 index = self.plan.substitute(position, attempt)
@@ -129,6 +126,12 @@ class Samples:
             f"{ATTEMPTS} samples in a row are bad:\n{self.skips.describe()}\n"
             "look at the data before training on them"
         )
+
+    def _picture(self, sample: Sample, draw: Draw) -> Picture:
+        if isinstance(sample.image, np.ndarray) and sample.image.ndim == 1:
+            return torch.from_numpy(sample.image)
+        least = self.shorter_side(draw) if self.shorter_side else 0
+        return self.transform(read_image(sample, least, self._scratch), draw)
 
 
 class Loader:
@@ -177,24 +180,27 @@ class Loader:
         while True:
             end = position + self.batch_size
             mine = self._local(position)
-            yield self._assemble(self.samples.prepare(mine), mine, end)
+            canvas = Canvas(len(mine))
+            yield self._assemble(canvas, self.samples.prepare(mine, canvas), mine, end)
             position = end
 
     def _read_ahead(self) -> Generator[Batch, None, None]:
         # Two batches beyond the one in use keep the threads busy; what is read ahead is never
         # counted as consumed, since each batch carries its own cursor.
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decode")
-        waiting: deque[tuple[range, list[Future[list[_Prepared]]]]] = deque()
+        waiting: deque[tuple[range, Canvas, list[Future[list[_Prepared]]]]] = deque()
         position = ahead = self._position
         try:
             while True:
                 while len(waiting) < 3:
                     mine = self._local(ahead)
-                    waiting.append((mine, self._submit(pool, mine)))
+                    canvas = Canvas(len(mine))
+                    waiting.append((mine, canvas, self._submit(pool, mine, canvas)))
                     ahead += self.batch_size
-                mine, jobs = waiting.popleft()
+                mine, canvas, jobs = waiting.popleft()
                 position += self.batch_size
-                yield self._assemble([one for job in jobs for one in job.result()], mine, position)
+                prepared = [one for job in jobs for one in job.result()]
+                yield self._assemble(canvas, prepared, mine, position)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -204,13 +210,20 @@ class Loader:
         first = start + self.world.rank * local
         return range(first, first + local)
 
-    def _submit(self, pool: ThreadPoolExecutor, mine: range) -> list[Future[list[_Prepared]]]:
-        spans = [mine[n : n + JOB] for n in range(0, len(mine), JOB)]
-        return [pool.submit(self.samples.prepare, span) for span in spans]
+    def _submit(
+        self, pool: ThreadPoolExecutor, mine: range, canvas: Canvas
+    ) -> list[Future[list[_Prepared]]]:
+        job = min(JOB, math.ceil(len(mine) / self._threads))  # a small batch has work for all
+        return [
+            pool.submit(self.samples.prepare, mine[n : n + job], canvas, n)
+            for n in range(0, len(mine), job)
+        ]
 
-    def _assemble(self, prepared: Sequence[_Prepared], mine: range, end: int) -> Batch:
+    def _assemble(
+        self, canvas: Canvas, prepared: Sequence[_Prepared], mine: range, end: int
+    ) -> Batch:
         return Batch(
-            images=torch.stack([one.image for one in prepared]),
+            images=canvas.images,
             tokens=pad([one.tokens for one in prepared]),
             lengths=torch.tensor([len(one.tokens) for one in prepared]),
             keys=tuple(one.key for one in prepared),
@@ -219,10 +232,14 @@ class Loader:
         )
 
 
-def read_image(sample: Sample) -> UInt8[Tensor, "3 height width"]:
-    """Return a sample's picture.
+def read_image(
+    sample: Sample, shorter_side: int = 0, scratch: Scratch | None = None
+) -> UInt8[Tensor, "3 height width"]:
+    """Return a sample's picture; `shorter_side` and `scratch` are those of `decode`.
 
     Raises:
         DataError: it cannot be decoded.
     """
-    return decode(sample.image) if isinstance(sample.image, bytes) else to_tensor(sample.image)
+    if isinstance(sample.image, bytes):
+        return decode(sample.image, shorter_side=shorter_side, scratch=scratch)
+    return to_tensor(sample.image)

@@ -9,7 +9,9 @@ every number of ranks and threads. Knows sizes only; reads nothing.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
@@ -23,6 +25,15 @@ RECENT = 8
 """Windows whose order is held: those that the threads of one rank are reading."""
 
 
+@runtime_checkable
+class Foresighted(Protocol):
+    """A source that reads ahead."""
+
+    def expect(self, shards: Sequence[int]) -> None:
+        """Be told which shards are read next, in order."""
+        ...
+
+
 class Plan:
     """The order of a source under a seed.
 
@@ -31,7 +42,8 @@ class Plan:
     number of samples.
 
     Args:
-        source: what is ordered; only its identity and shard sizes are read.
+        source: what is ordered; only its identity and shard sizes are read. One that reads ahead
+            is told the shards of a window, and of the next, when the window begins.
         seed: of the order and of every draw.
         shuffle: false leaves the source's own order, for evaluation.
         window: positions that are permuted together.
@@ -46,6 +58,7 @@ class Plan:
         self.identity = source.identity
         self.size = len(source)
         self.shuffle = shuffle
+        self._foresighted = source if isinstance(source, Foresighted) else None
         self._sizes = np.asarray(source.shard_sizes, dtype=np.int64)
         self._starts = np.cumsum(self._sizes) - self._sizes
         self._window = window
@@ -68,8 +81,18 @@ class Plan:
         return int(self._starts[shards[n]] + place - starts[n])
 
     def substitute(self, position: int, attempt: int) -> int:
-        """Return another source index for a position whose own sample is bad."""
-        return int(self._uniform("substitute", position, attempt)[0] * self.size)
+        """Return another source index for a position whose own sample is bad.
+
+        It is one of the next window: those shards are read soon, and its samples stand in no batch
+        of this one.
+        """
+        epoch, place = divmod(position, self.size)
+        first = (place // self._window + 1) * self._window
+        if first >= self.size:
+            epoch, first = epoch + 1, 0
+        length = min(self._window, self.size - first)
+        offset = int(self._uniform("substitute", position, attempt)[0] * length)
+        return self.index(epoch * self.size + first + offset)
 
     def draw(self, position: int) -> Draw:
         """Return the random numbers of the sample at `position`."""
@@ -94,6 +117,18 @@ class Plan:
         sizes = self._sizes[shards]
         return shards, np.cumsum(sizes) - sizes
 
+    def _shards_of(self, epoch: int, first: int) -> list[int]:
+        """Return the shards of the window that begins at a place, in order."""
+        shards, starts = self._shard_order(epoch)
+        last = min(first + self._window, self.size) - 1
+        low, high = np.searchsorted(starts, [first, last], side="right")
+        return [int(n) for n in shards[low - 1 : high] if self._sizes[n]]
+
     def _permute_window(self, epoch: int, window: int) -> Int64[np.ndarray, " n"]:
         length = min(self._window, self.size - window * self._window)
+        if self._foresighted is not None:
+            following = (window + 1) * self._window
+            there = (epoch, following) if following < self.size else (epoch + 1, 0)
+            shards = [*self._shards_of(epoch, window * self._window), *self._shards_of(*there)]
+            self._foresighted.expect(list(dict.fromkeys(shards)))
         return self._generator("window", epoch, window).permutation(length)

@@ -18,7 +18,8 @@ class Sample:
 
     Attributes:
         key: unique within the source.
-        image: an encoded picture (JPEG, PNG, …), or uint8 "height width 3".
+        image: an encoded picture (JPEG, PNG, …), uint8 "height width 3", or what stands for it:
+            float32 "embed_dim", features that a locked tower has given.
         captions: at least one unless the sample has only a label.
         label: index into the source's `class_names`, or None.
     """

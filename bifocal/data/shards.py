@@ -16,13 +16,13 @@ from functools import lru_cache
 from pathlib import Path
 
 from bifocal.data.archive import Reader
+from bifocal.data.archives import Archives, Folders
 from bifocal.data.captions import CaptionReader
 from bifocal.data.catalog import Catalog
 from bifocal.data.pairing import PICTURES, TEXTS, Parts
 from bifocal.data.sample import Sample
 from bifocal.errors import DataError
 
-OPEN_FILES = 256
 LOADED_SAMPLES = 1_000_000
 """Samples whose places are held in memory, at some fifty bytes each."""
 MAX_TEXT = 1 << 22
@@ -41,6 +41,7 @@ class ShardSource:
     Args:
         paths: the shards.
         captions: reads what lies beside the pictures.
+        archives: where the shards are; by default, files of this machine.
 
     Attributes:
         losses: what was lost, by shard and reason.
@@ -49,11 +50,14 @@ class ShardSource:
         DataError: a shard cannot be opened, or none holds a picture with a caption or label.
     """
 
-    def __init__(self, paths: Sequence[Path], captions: CaptionReader) -> None:
+    def __init__(
+        self, paths: Sequence[Path], captions: CaptionReader, archives: Archives | None = None
+    ) -> None:
         self._captions = captions
         self.class_names = captions.class_names
         self._paths = tuple(path.absolute() for path in paths)
-        self._catalog = Catalog(self._paths)
+        self._archives = archives or Folders()
+        self._catalog = Catalog(self._paths, self._archives)
         self.shard_sizes = tuple(entry.samples for entry in self._catalog.entries)
         self._ends = list(itertools.accumulate(self.shard_sizes))
         self.identity = self._identity()
@@ -67,7 +71,7 @@ class ShardSource:
         if self.losses:
             _log.warning("the shards are not whole:%s", self._describe_losses())
         loaded = LOADED_SAMPLES * len(paths) // len(self)
-        self._reader = lru_cache(OPEN_FILES)(self._open)
+        self._reader = lru_cache(self._archives.most_open)(self._open)
         self._index = lru_cache(max(16, loaded))(self._catalog.index)
 
     def __len__(self) -> int:
@@ -97,16 +101,17 @@ class ShardSource:
         """Return the name of the shard that holds sample `index`."""
         return self._paths[bisect.bisect_right(self._ends, index)].name
 
+    def expect(self, shards: Sequence[int]) -> None:
+        """Be told which shards are read next, in order."""
+        self._archives.expect([self._paths[shard] for shard in shards])
+
     def _find(self, index: int) -> tuple[Reader, str, Parts]:
         shard = bisect.bisect_right(self._ends, index)
         first = self._ends[shard] - self.shard_sizes[shard]
         return self._reader(shard), *self._index(shard).sample(index - first)
 
     def _open(self, shard: int) -> Reader:
-        reader = Reader(self._paths[shard])
-        if (reader.size, reader.mtime_ns) != self._catalog.entries[shard].stamp:
-            raise DataError("shard changed while in use")
-        return reader
+        return self._archives.open(self._paths[shard], self._catalog.entries[shard].stamp)
 
     def _identity(self) -> str:
         digest = hashlib.sha256(repr((self.class_names, self._captions.templates)).encode())

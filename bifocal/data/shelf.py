@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bifocal.files import write_atomically
@@ -25,11 +25,12 @@ class Shelf:
 
     Args:
         folder: whose files they are. Where its mode grants nobody to write, it is left alone.
+        places: where they are kept; by default beside the folder's own, or in the user's cache.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, places: Sequence[Path] = ()) -> None:
         self._folder = folder
-        self._places = [folder / BESIDE, *_cache(folder)]
+        self._places = list(places) or [folder / BESIDE, *_cache(folder)]
         self._failed: set[Path] = set()
         self._lock = threading.Lock()
 
@@ -72,12 +73,20 @@ class Shelf:
         )
 
 
-def _cache(folder: Path) -> list[Path]:
-    """Return the folder's place in the user's cache, if the user has one."""
+def user_cache() -> Path | None:
+    """Return bifocal's folder in the user's cache, if the user has one."""
     root = os.environ.get("XDG_CACHE_HOME")
     try:
-        caches = Path(root) if root else Path.home() / ".cache"
+        return (Path(root) if root else Path.home() / ".cache") / "bifocal"
     except RuntimeError:
-        return []
-    name = hashlib.blake2b(os.fsencode(folder.resolve()), digest_size=16).hexdigest()
-    return [caches / "bifocal" / name]
+        return None
+
+
+def folder_name(folder: Path) -> str:
+    """Return what a folder's files are kept under, away from it."""
+    return hashlib.blake2b(os.fsencode(folder), digest_size=16).hexdigest()
+
+
+def _cache(folder: Path) -> list[Path]:
+    cache = user_cache()
+    return [] if cache is None else [cache / folder_name(folder.resolve())]

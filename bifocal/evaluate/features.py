@@ -1,69 +1,108 @@
 """Image and text features of a labelled or captioned source, in order.
 
-Reads every sample once; what cannot be read is counted and left out.
+Reads every sample once; what cannot be read is counted and left out. Features that were embedded
+before are read from their folder instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from bifocal.data.loader import Skips, read_image
 from bifocal.data.sample import Sample, Source
+from bifocal.embed import Embedded, Encoded, Kind, stored_pictures
 from bifocal.errors import DataError
-from bifocal.pretrained import Pretrained
+from bifocal.pretrained import Pretrained, Told, quiet
 
 BATCH = 250
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluated:
-    """Features of a source's pictures, beside what is known of each."""
+class Pictures:
+    """How pictures are read.
 
-    features: Float[Tensor, "images embed_dim"]
-    indices: Int[Tensor, " images"]
-    """Source index of each picture that could be read."""
-    labels: Int[Tensor, " images"]
-    """Class of each picture, or -1."""
-    captions: tuple[tuple[str, ...], ...]
+    Attributes:
+        limit: pictures to read at most, from the first; all if None.
+        threads: that read and decode.
+        kind: features of the shared space, of unit norm, or those that probes read.
+        stored: features that were embedded before, to be used instead of the tower.
+    """
+
+    limit: int | None = None
+    threads: int = 2
+    kind: Kind = "projected"
+    stored: Embedded | None = None
+
+
+ALL = Pictures()
 
 
 @torch.inference_mode()
 def encode_pictures(
-    pretrained: Pretrained, source: Source, skips: Skips, limit: int | None = None, threads: int = 2
-) -> Evaluated:
-    """Return features of the first `limit` pictures of a source.
+    pretrained: Pretrained,
+    source: Source,
+    how: Pictures = ALL,
+    told: Told = quiet,
+) -> Encoded:
+    """Return features of the pictures of a source.
+
+    Args:
+        pretrained: the model.
+        source: of the pictures.
+        how: which of them, and what of them.
+        told: hears after every batch how many pictures of how many are done.
 
     Raises:
         DataError: none can be read, or too many cannot.
+        CheckpointError: the stored features are not of this model and data.
     """
-    count = min(len(source), limit or len(source))
+    if how.stored is not None:
+        return _from_folder(how.stored, pretrained, source, how)
+    skips = Skips()
+    count = min(len(source), how.limit or len(source))
     parts: list[Tensor] = []
     kept: list[tuple[int, Sample]] = []
-    with ThreadPoolExecutor(max(1, threads)) as pool:
+    with ThreadPoolExecutor(max(1, how.threads)) as pool:
         for span in _spans(count):
             read = pool.map(lambda n: _fitted(pretrained, source, n, skips), span)
             good = [one for one in read if one is not None]
-            if not good:
-                continue
-            images = torch.stack([image for _, _, image in good]).to(pretrained.device)
-            normal = pretrained.preprocess.normalize(images)
-            parts.append(pretrained.model.encode_image(normal).float().cpu())
-            kept += [(index, sample) for index, sample, _ in good]
+            if good:
+                images = torch.stack([image for _, _, image in good]).to(pretrained.device)
+                normal = pretrained.preprocess.normalize(images)
+                parts.append(_tower(pretrained, how.kind)(normal).float().cpu())
+                kept += [(index, sample) for index, sample, _ in good]
+            told(span.stop, count)
     if not kept:
         raise DataError(f"no picture of {count} could be read:\n{skips.describe()}")
     labels = [-1 if sample.label is None else sample.label for _, sample in kept]
-    return Evaluated(
+    return Encoded(
         features=torch.cat(parts),
         indices=torch.tensor([index for index, _ in kept]),
         labels=torch.tensor(labels),
         captions=tuple(sample.captions for _, sample in kept),
+        keys=tuple(sample.key for _, sample in kept),
+        skipped=skips.counts.total(),
     )
+
+
+def _tower(pretrained: Pretrained, kind: Kind) -> Callable[[Tensor], Tensor]:
+    model = pretrained.model
+    return model.visual.penultimate if kind == "penultimate" else model.encode_image
+
+
+def _from_folder(
+    stored: Embedded, pretrained: Pretrained, source: Source, how: Pictures
+) -> Encoded:
+    found = stored_pictures(stored, pretrained, source, kind=how.kind, limit=how.limit)
+    if not found.keys:
+        raise DataError(f"none of the pictures asked for could be read into {stored.folder}")
+    return found
 
 
 def _spans(count: int) -> Iterator[range]:

@@ -10,24 +10,17 @@ are the tower's output, not normalised. OpenAI's own example of a linear probe r
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from bifocal.data.loader import Skips
 from bifocal.data.sample import Source
+from bifocal.embed import Kind
 from bifocal.errors import DataError
-from bifocal.evaluate.features import encode_pictures
-from bifocal.model.modified_resnet import ModifiedResNet
-from bifocal.model.vision_transformer import VisionTransformer
-from bifocal.pretrained import Pretrained
-
-FeatureKind = Literal["penultimate", "projected"]
+from bifocal.evaluate.features import ALL, Pictures, encode_pictures
+from bifocal.pretrained import Pretrained, Told, quiet
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +30,26 @@ class Labelled:
     features: Float[Tensor, "images dim"]
     labels: Int[Tensor, " images"]
     class_names: tuple[str, ...]
-    kind: FeatureKind = "penultimate"
+    kind: Kind = "penultimate"
     skipped: int = 0
+    indices: Int[Tensor, " images"] | None = None
+    """Source index of each picture; None where pictures of two sources are joined."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: Int[Tensor, " rows"]) -> Labelled:
         """Return the pictures of these rows."""
-        return replace(self, features=self.features[rows], labels=self.labels[rows])
+        indices = None if self.indices is None else self.indices[rows.cpu()]
+        return replace(
+            self, features=self.features[rows], labels=self.labels[rows], indices=indices
+        )
 
     def join(self, other: Labelled) -> Labelled:
         """Return these pictures and then the other ones, which are of the same classes."""
         features = torch.cat([self.features, other.features])
-        return replace(self, features=features, labels=torch.cat([self.labels, other.labels]))
+        labels = torch.cat([self.labels, other.labels])
+        return replace(self, features=features, labels=labels, indices=None)
 
     def to(self, device: torch.device) -> Labelled:
         """Return the same on another device, where a probe of them is then computed."""
@@ -60,42 +59,19 @@ class Labelled:
 def frozen_features(
     pretrained: Pretrained,
     source: Source,
-    kind: FeatureKind = "penultimate",
-    *,
-    limit: int | None = None,
-    threads: int = 2,
+    kind: Kind = "penultimate",
+    how: Pictures = ALL,
+    told: Told = quiet,
 ) -> Labelled:
-    """Return features and classes of a labelled source's pictures.
+    """Return features and classes of a labelled source's pictures; `kind` overrides `how`'s.
 
     Raises:
         DataError: there are no classes, some pictures have no label, or none can be read.
     """
     if not source.class_names:
         raise DataError("the pictures have no classes: a probe needs NAME.cls and classes.json")
-    skips = Skips()
-    with tapped(pretrained.model.visual) as penultimate:
-        seen = encode_pictures(pretrained, source, skips, limit, threads)
+    seen = encode_pictures(pretrained, source, replace(how, kind=kind), told)
     if bool((seen.labels < 0).any()):
         raise DataError("some pictures have captions but no label: a probe needs NAME.cls")
-    features = torch.cat(penultimate) if kind == "penultimate" else seen.features.clone()
-    assert len(features) == len(seen.labels), "one row a picture"
     names = tuple(source.class_names)
-    return Labelled(features, seen.labels, names, kind, skips.counts.total())
-
-
-@contextmanager
-def tapped(
-    tower: VisionTransformer | ModifiedResNet,
-) -> Generator[list[Float[Tensor, "batch width"]]]:
-    """Collect the penultimate features of every batch that the tower reads meanwhile."""
-    match tower:
-        case VisionTransformer():
-            layer = tower.ln_post
-        case ModifiedResNet():
-            layer = tower
-    parts: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda _, __, out: parts.append(out.float().cpu()))
-    try:
-        yield parts
-    finally:
-        handle.remove()
+    return Labelled(seen.features.clone(), seen.labels, names, kind, seen.skipped, seen.indices)

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from bifocal.embed import Kind
 from bifocal.errors import ConfigError, DataError
-from bifocal.evaluate.frozen import FeatureKind, Labelled
+from bifocal.evaluate.frozen import Labelled
 from bifocal.evaluate.logistic import MAX_ITERATIONS, LogisticFit, LogisticProblem
-from bifocal.evaluate.metrics import rank_of_best
+from bifocal.evaluate.metrics import mean_over_classes, rank_of_best, share
 from bifocal.evaluate.splits import few_shot, stratified
 from bifocal.evaluate.statistics import Bootstrap, Interval, interval
 from bifocal.evaluate.sweep import best_strength, sweep
@@ -62,12 +62,14 @@ class LinearProbeResult:
     """(C, validation accuracy) of every value tried, in rising order of C."""
     protocol: str
     metric: Metric
-    features: FeatureKind
+    features: Kind
     seed: int
     classes: int
     train: int
     validation: int
     test: int
+    held_out: float | None
+    """Share of the training examples that C was chosen by; None where others were given."""
     unconverged: int
     """Fits that ended at the limit of iterations, or where float32 could go no further."""
     right: Bool[Tensor, " images"]
@@ -107,7 +109,8 @@ def linear_probe(
     else:
         check_classes(train, validation, "validation")
         learned, chosen_by = train, validation
-    return _probe(learned, chosen_by, test, probe, PAPER, merge=True)
+    found = _probe(learned, chosen_by, test, probe, PAPER, merge=True)
+    return replace(found, held_out=probe.held_out) if validation is None else found
 
 
 def few_shot_probe(
@@ -201,7 +204,7 @@ def _probe(
 ) -> LinearProbeResult:
     search = _Fitter(learned, probe.max_iterations)
     swept = sweep(
-        lambda c: _accuracy(search.right(c, chosen_by), chosen_by.labels, probe.metric),
+        lambda c: score(search.right(c, chosen_by), chosen_by.labels, probe.metric),
     )
     best = best_strength(swept)
     fits = [*search.fits.values()]
@@ -225,17 +228,12 @@ def _probe(
         train=len(learned),
         validation=len(chosen_by),
         test=len(test),
+        held_out=None,
         unconverged=sum(not fit.converged for fit in fits),
         right=right,
     )
 
 
-def _accuracy(
-    right: Bool[Tensor, " images"], labels: Int[Tensor, " images"], metric: Metric
-) -> float:
+def score(right: Bool[Tensor, " images"], labels: Int[Tensor, " images"], metric: Metric) -> float:
     """Return the share that is right, or its mean over the classes that occur."""
-    if metric == "top1":
-        return right.double().mean().item()
-    totals = torch.bincount(labels)
-    found = torch.bincount(labels, weights=right.double())
-    return (found[totals > 0] / totals[totals > 0]).mean().item()
+    return share(right) if metric == "top1" else mean_over_classes(right, labels)

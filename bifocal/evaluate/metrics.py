@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-def top_k_accuracy(
-    logits: Float[Tensor, "images classes"], labels: Int[Tensor, " images"], k: int
-) -> float:
-    """Return the share of images whose class is among the `k` best scored.
+def share(right: Bool[Tensor, " examples"]) -> float:
+    """Return the share of examples that are right."""
+    return right.double().mean().item()
 
-    A class that ties with the right one counts as scored above it.
+
+def mean_over_classes(
+    values: Float[Tensor, " examples"] | Bool[Tensor, " examples"],
+    classes: Int[Tensor, " examples"],
+) -> float:
+    """Return the mean, over classes that occur, of the mean within; of what is right, the recall.
+
+    The balanced accuracy.
     """
-    own = logits.gather(1, labels[:, None])
-    rank = (~(logits < own)).sum(dim=1) - 1
-    return (rank < k).float().mean().item()
-
-
-def mean_per_class_recall(
-    predictions: Int[Tensor, " images"], labels: Int[Tensor, " images"]
-) -> float:
-    """Return the mean, over classes that occur, of the share of its images found."""
-    matrix = confusion(predictions, labels, int(max(predictions.max(), labels.max())) + 1)
-    totals = matrix.sum(dim=1)
-    seen = totals > 0
-    return (matrix.diagonal()[seen] / totals[seen]).float().mean().item()
+    _, own, totals = classes.unique(return_inverse=True, return_counts=True)
+    sums = torch.zeros(len(totals), dtype=torch.float64, device=values.device)
+    return (sums.index_add(0, own, values.double()) / totals).mean().item()
 
 
 def confusion(
@@ -51,6 +49,44 @@ def rank_of_best(
     return torch.where(relevant.any(dim=1), ahead, scores.shape[1])
 
 
-def recall_at_k(ranks: Int[Tensor, " queries"], k: int) -> float:
-    """Return the share of queries whose best relevant item is among the first `k`."""
-    return (ranks < k).float().mean().item()
+def average_precision_at_11(
+    scores: Float[Tensor, " images"], relevant: Bool[Tensor, " images"]
+) -> float:
+    """Return the mean, over recalls 0, 0.1 … 1, of the best precision at that recall or beyond.
+
+    Pascal VOC 2007 (Everingham et al. 2010, section 4.2). An irrelevant image of the same score
+    counts as ranked above; one whose score is no number comes last if relevant, first if not.
+    Without a relevant image it is not defined: NaN.
+    """
+    total = int(relevant.sum())
+    if not total:
+        return math.nan
+    worst = torch.where(relevant, -torch.inf, torch.inf).to(scores.dtype)
+    scores = torch.where(scores.isnan(), worst, scores)
+    # Irrelevant ones first, then a stable sort by score: of equals they stay ahead.
+    order = relevant.int().argsort(stable=True)
+    order = order[scores[order].argsort(descending=True, stable=True)]
+    found = relevant[order].cumsum(0)
+    precision = found.double() / torch.arange(1, len(scores) + 1)
+    # Recall r is reached once 10 · found ≥ 10 · r · total, in integers.
+    levels = [precision[10 * found >= tenth * total].max() for tenth in range(11)]
+    return torch.stack(levels).mean().item()
+
+
+def roc_auc(scores: Float[Tensor, " images"], positive: Bool[Tensor, " images"]) -> float:
+    """Return the share of (positive, negative) pairs that the scores order rightly; a tie is half.
+
+    The area under the receiver's curve (Mann & Whitney 1947). A score that is no number orders
+    nothing rightly. Without both kinds it is not defined: NaN.
+    """
+    if bool(positive.all()) or not bool(positive.any()):
+        return math.nan
+    good = scores[positive].double().nan_to_num(-math.inf, math.inf, -math.inf)
+    bad = scores[~positive].double().nan_to_num(math.inf, math.inf, -math.inf).sort().values
+    broken = scores[positive].isnan()
+    below = torch.searchsorted(bad, good)
+    level = torch.searchsorted(bad, good, right=True) - below
+    # A tie of a score that is no number with an infinite one counts for nothing.
+    infinite = good.isinf() & scores[~positive].isnan().any()
+    right = torch.where(broken, 0.0, below + torch.where(infinite, 0.0, 0.5) * level)
+    return (right.sum() / (len(good) * len(bad))).item()

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bifocal.data.loader import Skips
 from bifocal.data.sample import Source
-from bifocal.errors import DataError
-from bifocal.evaluate.features import encode_pictures
-from bifocal.evaluate.metrics import mean_per_class_recall, rank_of_best, top_k_accuracy
+from bifocal.errors import ConfigError, DataError
+from bifocal.evaluate.calibration import Calibration, calibration
+from bifocal.evaluate.classifier import Prompting, build_head
+from bifocal.evaluate.features import ALL, Pictures, encode_pictures
+from bifocal.evaluate.metrics import confusion, mean_over_classes, rank_of_best, roc_auc, share
+from bifocal.evaluate.protocol import PLAIN, Metric, Protocol
 from bifocal.evaluate.statistics import STANDARD, Bootstrap, Interval, interval
-from bifocal.inputs.prompts import PHOTO
-from bifocal.pretrained import Pretrained
+from bifocal.identity import JSON
+from bifocal.inputs.prompts import PHOTO, Templates
+from bifocal.pretrained import Pretrained, Told, quiet
+
+FIVE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +34,9 @@ class ZeroShotResult:
     labels: Int[Tensor, " images"]
     indices: Int[Tensor, " images"]
     skipped: int
+    protocol: Protocol = PLAIN
+    prompts: tuple[tuple[str, ...], ...] = ()
+    """What each class was said by."""
 
     def among(self, classes: Sequence[int]) -> ZeroShotResult:
         """Return the result as if `classes` were the only names to choose from.
@@ -35,41 +44,115 @@ class ZeroShotResult:
         Every picture must be of one of them.
         """
         kept = torch.tensor(classes)
-        return ZeroShotResult(
+        return replace(
+            self,
             class_names=tuple(self.class_names[n] for n in classes),
             logits=self.logits[:, kept],
             labels=(self.labels[:, None] == kept).int().argmax(dim=1),
-            indices=self.indices,
-            skipped=self.skipped,
+            prompts=tuple(self.prompts[n] for n in classes) if self.prompts else (),
         )
 
+    def ranks(self) -> Int[Tensor, " images"]:
+        """Return how many other classes score no lower than each picture's own."""
+        own = self.labels[:, None] == torch.arange(len(self.class_names))
+        return rank_of_best(self.logits, own)
+
+    def right(self) -> dict[str, Bool[Tensor, " images"]]:
+        """Return, by metric, which pictures are right; a metric that is not defined has none."""
+        ranks = self.ranks()
+        first, five = ranks < 1, ranks < FIVE
+        if self.protocol.metric_names == "bifocal":
+            return {"top1": first, "top5": five, "mean_per_class_recall": first}
+        fifth = {"acc5": five} if len(self.class_names) >= FIVE else {}
+        return {"acc1": first, **fifth, "mean_per_class_recall": first}
+
     def metrics(self) -> dict[str, float]:
-        """Return top-1, top-5, mean per-class recall, chance and the number of pictures."""
-        classes = len(self.class_names)
-        return {
-            "top1": top_k_accuracy(self.logits, self.labels, 1),
-            "top5": top_k_accuracy(self.logits, self.labels, 5),
-            "mean_per_class_recall": mean_per_class_recall(self.logits.argmax(1), self.labels),
-            "chance": 1 / classes,
-            "images": float(len(self.labels)),
-        }
+        """Return accuracies by the protocol's names, chance and the number of pictures.
+
+        Plain: top-1, top-5 and mean per-class recall.
+        """
+        right = self.right()
+        found = {name: share(one) for name, one in right.items()}
+        found["mean_per_class_recall"] = mean_over_classes(
+            right["mean_per_class_recall"], self.labels
+        )
+        if self.protocol.metric_names == "clip_benchmark":
+            found.setdefault("acc5", math.nan)
+        return found | {"chance": 1 / len(self.class_names), "images": float(len(self.labels))}
 
     def intervals(self, plan: Bootstrap = STANDARD) -> dict[str, Interval]:
         """Return the confidence intervals of the metrics that are shares of pictures."""
-        own = self.labels[:, None] == torch.arange(len(self.class_names))
-        ranks = rank_of_best(self.logits, own)
-        found = self.logits.argmax(dim=1) == self.labels
         return {
-            "top1": interval(ranks < 1, plan=plan),
-            "top5": interval(ranks < 5, plan=plan),
-            "mean_per_class_recall": interval(found, classes=self.labels, plan=plan),
+            name: interval(one, classes=self.classes_of(name), plan=plan)
+            for name, one in self.right().items()
         }
+
+    def classes_of(self, metric: str) -> Int[Tensor, " images"] | None:
+        """Return the classes over which a metric is a mean of means, if it is one."""
+        return self.labels if metric == "mean_per_class_recall" else None
+
+    def score(self, metric: Metric) -> float:
+        """Return what the paper counts on a data set.
+
+        Raises:
+            ConfigError: pictures of one class each cannot be scored so, or there are not two
+                classes for a receiver's curve.
+        """
+        check_score(metric, len(self.class_names))
+        first, five = (self.ranks() < k for k in (1, FIVE))
+        match metric:
+            case "mean_per_class_recall":
+                return mean_over_classes(first, self.labels)
+            case "mean_of_top1_and_top5":
+                return (share(first) + share(five)) / 2
+            case "roc_auc":
+                return roc_auc(self.logits[:, 1] - self.logits[:, 0], self.labels == 1)
+            case _:
+                return share(first)
+
+    def confusion(self) -> Int[Tensor, "classes classes"]:
+        """Return counts, true classes in rows and predicted ones in columns."""
+        return confusion(self.logits.argmax(dim=1), self.labels, len(self.class_names))
+
+    def calibration(self) -> Calibration:
+        """Return whether the probabilities mean what they say."""
+        return calibration(self.logits, self.labels)
+
+    def details(self) -> dict[str, JSON]:
+        """Return what a record has no place for: confusion, accuracy by class, reliability."""
+        counts = self.confusion()
+        totals = counts.sum(dim=1)
+        shares = (counts.diagonal().double() / totals).tolist()
+        return {
+            "class_names": list(self.class_names),
+            "confusion": counts.tolist(),
+            "recall": [one if n else None for one, n in zip(shares, totals.tolist(), strict=True)],
+            "pictures": totals.tolist(),
+            "reliability": self.calibration().diagram(),
+            "indices": self.indices.tolist(),
+            "labels": self.labels.tolist(),
+            "predictions": self.logits.argmax(dim=1).tolist(),
+        }
+
+
+def check_score(metric: Metric, classes: int) -> None:
+    """Raise ConfigError if pictures of one class each, of so many, cannot be scored so."""
+    if metric == "map_at_11":
+        raise ConfigError(
+            "the paper scores this set by precision over several classes a picture; pictures here "
+            "have one class each: leave --dataset out"
+        )
+    if metric == "roc_auc" and classes != 2:
+        raise ConfigError(
+            "the paper scores this set by a receiver's curve, which needs two classes, the second "
+            f"the one looked for; these are {classes}"
+        )
 
 
 def zero_shot(
     pretrained: Pretrained,
     source: Source,
-    templates: Sequence[str] = PHOTO,
+    templates: Templates = PHOTO,
     *,
     limit: int | None = None,
     threads: int = 2,
@@ -79,17 +162,45 @@ def zero_shot(
     Raises:
         DataError: the pictures have no labels.
     """
+    return classify(pretrained, source, Prompting(templates), Pictures(limit, threads))
+
+
+def classify(
+    pretrained: Pretrained,
+    source: Source,
+    prompting: Prompting,
+    how: Pictures = ALL,
+    told: Mapping[str, Told] = {},
+) -> ZeroShotResult:
+    """Classify a source's pictures by a protocol.
+
+    Args:
+        pretrained: the model.
+        source: labelled pictures.
+        prompting: how classes are said.
+        how: which pictures, and whence their features.
+        told: hears of "prompts" and of "pictures" that are done.
+
+    Raises:
+        DataError: the pictures have no labels.
+        ConfigError: the classes or templates are not those of the data.
+        CheckpointError: stored features are not of this model and data.
+    """
     if not source.class_names:
         raise DataError("the pictures have no classes: zero-shot needs NAME.cls and classes.json")
-    skips = Skips()
-    seen = encode_pictures(pretrained, source, skips, limit, threads)
+    # What is wrong with the names is known before pictures are read.
+    classes = prompting.named(source.class_names)
+    rows = prompting.prompts(classes)
+    seen = encode_pictures(pretrained, source, how, told.get("pictures", quiet))
     if (seen.labels < 0).any():
         raise DataError("some pictures have captions but no label: zero-shot needs NAME.cls")
-    classifier = pretrained.zero_shot(source.class_names, templates)
+    head = build_head(pretrained, rows, prompting, told.get("prompts", quiet))
     return ZeroShotResult(
-        class_names=tuple(source.class_names),
-        logits=classifier.head.logits(seen.features),
+        class_names=classes.shown,
+        logits=head.logits(seen.features),
         labels=seen.labels,
         indices=seen.indices,
-        skipped=skips.counts.total(),
+        skipped=seen.skipped,
+        protocol=prompting.protocol,
+        prompts=tuple(tuple(row) for row in rows),
     )

@@ -4,12 +4,17 @@ Paper section 2.5: training sees a random square crop of the resized picture and
 evaluation resizes the shorter side (bicubic, anti-aliased) and crops the centre. Pictures stay
 uint8 until they are on the device. The arithmetic is torch's uint8 resize, within 2 levels of
 Pillow's bicubic; knows nothing of files.
+
+Pictures are copied by numpy, not by torch: a thread that decodes would wake all of torch's threads
+for every copy, and the threads that train would wait for theirs.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
@@ -82,20 +87,45 @@ def random_crop(
     `min_area = 1` this is the random crop along the longer side of the resized picture.
     """
     height, width = image.shape[1:]
-    share = augment.min_area + (1 - augment.min_area) * draw.area
-    side = max(1, round(min(height, width) * share**0.5))
+    side = max(1, round(min(height, width) * _share(augment, draw) ** 0.5))
     top = int(draw.y * (height - side + 1))
     left = int(draw.x * (width - side + 1))
     square = resize(image[:, top : top + side, left : left + side], size, size)
-    return square.flip(-1) if augment.horizontal_flip and draw.flip < 0.5 else square
+    if augment.horizontal_flip and draw.flip < 0.5:
+        return torch.from_numpy(square.numpy()[:, :, ::-1].copy())
+    return square
+
+
+def shorter_side(size: int, augment: Augment, draw: Draw) -> int:
+    """Return how long a picture's shorter side must be for its crop not to be enlarged.
+
+    Of a picture that is reduced to no less before it is cropped, `random_crop` returns the same
+    square to within a pixel of the reduced picture.
+    """
+    return math.ceil(size / _share(augment, draw) ** 0.5)
 
 
 def resize(
     image: UInt8[Tensor, "3 height width"], rows: int, columns: int
 ) -> UInt8[Tensor, "3 rows columns"]:
-    """Return the picture resized by anti-aliased bicubic interpolation."""
+    """Return the picture resized by anti-aliased bicubic interpolation.
+
+    At its own size it is returned as it is; else channels come first in memory.
+    """
     if image.shape[1:] == (rows, columns):
         return image
-    return F.interpolate(
-        image[None], size=(rows, columns), mode="bicubic", antialias=True, align_corners=False
-    )[0]
+    pixels = image[None]
+    if image.stride(0) == 1:
+        # Channels lie last, as decoders leave them. Whole and with the strides of a batch, they
+        # are what torch's kernel reads without a copy of its own.
+        whole = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+        pixels = torch.from_numpy(whole)[None].permute(0, 3, 1, 2)
+    resized = F.interpolate(
+        pixels, size=(rows, columns), mode="bicubic", antialias=True, align_corners=False
+    )
+    return torch.from_numpy(np.ascontiguousarray(resized[0].numpy()))
+
+
+def _share(augment: Augment, draw: Draw) -> float:
+    """Return the share of the largest square that a crop covers."""
+    return augment.min_area + (1 - augment.min_area) * draw.area

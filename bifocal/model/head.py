@@ -5,8 +5,10 @@ Paper section 3.1: a linear classifier whose weights the text tower wrote.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -24,16 +26,6 @@ class ZeroShotHead:
     weights: Float[Tensor, "classes embed_dim"]
     logit_scale: Float[Tensor, ""]
 
-    @classmethod
-    def from_prompts(
-        cls,
-        features: Float[Tensor, "classes templates embed_dim"],
-        logit_scale: Float[Tensor, ""],
-    ) -> ZeroShotHead:
-        """Return the ensemble: unit features averaged a class, and normalised again."""
-        weights = F.normalize(features.mean(dim=1), dim=-1)
-        return cls(weights, logit_scale.detach().float().cpu())
-
     def logits(
         self, image_features: Float[Tensor, "images embed_dim"]
     ) -> Float[Tensor, "images classes"]:
@@ -45,3 +37,18 @@ class ZeroShotHead:
     ) -> Float[Tensor, "images classes"]:
         """Return the softmax of the logits over classes."""
         return self.logits(image_features).softmax(dim=-1)
+
+
+def class_means(
+    features: Float[Tensor, "prompts embed_dim"], counts: Sequence[int]
+) -> Float[Tensor, "classes embed_dim"]:
+    """Return the ensemble: the mean of the unit features of each class, normalised again.
+
+    Args:
+        features: of all prompts, class by class.
+        counts: prompts of each class.
+    """
+    owner = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    sums = torch.zeros(len(counts), features.shape[1]).index_add(0, owner, features)
+    # The length of a sum does not matter: it is normalised.
+    return F.normalize(sums, dim=-1)

@@ -130,6 +130,12 @@ class ModifiedResNet(nn.Module):
             x = apply_blocks(stage, x, checkpointing=self.checkpointing)
         return self.attnpool(x)
 
+    def penultimate(
+        self, images: Float[Tensor, "batch 3 height height"]
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """Return what probes read: the features themselves, since pooling ends in that space."""
+        return self(images)
+
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
         """Draw every weight anew: He's for convolutions, each block's last gain as configured."""

@@ -49,6 +49,14 @@ class VisionTransformer(nn.Module):
             images: normalised pictures.
             kept: the patches of each picture that are read; None for all.
         """
+        return self.penultimate(images, kept) @ self.proj
+
+    def penultimate(
+        self,
+        images: Float[Tensor, "batch 3 height height"],
+        kept: Int[Tensor, "batch kept"] | None = None,
+    ) -> Float[Tensor, "batch width"]:
+        """Return the class token after `ln_post`, which is then projected: what probes read."""
         patches = self.conv1(images).flatten(2).transpose(1, 2)
         positions = self.positional_embedding.to(patches.dtype)
         patches = patches + positions[1:]
@@ -57,7 +65,7 @@ class VisionTransformer(nn.Module):
         first = self.class_embedding.to(patches.dtype) + positions[0]
         x = torch.cat([first.expand(len(patches), 1, -1), patches], dim=1)
         x = self.transformer(self.ln_pre(x))
-        return self.ln_post(x[:, 0]) @ self.proj
+        return self.ln_post(x[:, 0])
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from bifocal.errors import CheckpointError, ConfigError
+from bifocal.optim.spread import local, own_rows, whole
 
 PREFIX = "average/"
 
@@ -37,9 +38,9 @@ class Average:
         if not 0 <= decay < 1:
             raise ConfigError(f"decay {decay} of the average: expected at least 0 and below 1")
         self.decay = decay
+        self._like = model.state_dict()  # the model's own tensors: how their rows are spread
         self._tensors = {
-            name: tensor.detach().to(_kept(tensor), copy=True)
-            for name, tensor in model.state_dict().items()
+            name: local(tensor).to(_kept(tensor), copy=True) for name, tensor in self._like.items()
         }
         self._averaged = tuple(name for name, _ in model.named_parameters())
 
@@ -53,7 +54,7 @@ class Average:
         """
         assert step >= 1, step
         rate = (1 - self.decay) / (1 - self.decay**step)
-        present = model.state_dict()
+        present = {name: local(tensor) for name, tensor in model.state_dict().items()}
         averages = [self._tensors[name] for name in self._averaged]
         torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
             averages, [present[name].float() for name in self._averaged], rate
@@ -61,13 +62,22 @@ class Average:
         for name in present.keys() - set(self._averaged):
             self._tensors[name].copy_(present[name])
 
-    def copy_to(self, model: nn.Module) -> None:
-        """Give another model of the same architecture the averages, and the buffers."""
-        _copy(self._tensors, model.state_dict())
+    def weights(self, *, keep: bool = True) -> dict[str, Tensor]:
+        """Return the whole averages, and the buffers, by name; where it can, not copied.
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Return "average/NAME" -> tensor, for a checkpoint; they are the averages themselves."""
-        return {PREFIX + name: tensor for name, tensor in self._tensors.items()}
+        A collective call where the model is spread over processes; those that do not `keep` the
+        result take part and get nothing.
+        """
+        found = {}
+        for name, tensor in self._tensors.items():
+            put_together = whole(tensor, self._like[name])
+            if keep:
+                found[name] = put_together
+        return found
+
+    def tensors(self, *, keep: bool = True) -> dict[str, Tensor]:
+        """Return "average/NAME" -> `weights`, for a checkpoint."""
+        return {PREFIX + name: tensor for name, tensor in self.weights(keep=keep).items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what `tensors` gave; keys without "average/" are passed over.
@@ -77,19 +87,14 @@ class Average:
         """
         found = {k.removeprefix(PREFIX): t for k, t in tensors.items() if k.startswith(PREFIX)}
         odd = found.keys() ^ self._tensors.keys()
-        odd |= {n for n in found.keys() - odd if found[n].shape != self._tensors[n].shape}
+        odd |= {n for n in found.keys() - odd if found[n].shape != self._like[n].shape}
         if odd:
             raise CheckpointError(
                 f"the averages of {', '.join(sorted(odd)[:4])} are missing, unknown or of another "
                 "shape: resume with the model that the run began with, or without an average"
             )
-        _copy(found, self._tensors)
-
-
-@torch.no_grad()
-def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
-    for name, tensor in target.items():
-        tensor.copy_(source[name])
+        for name, tensor in self._tensors.items():
+            tensor.copy_(own_rows(found[name], self._like[name]))
 
 
 def _kept(tensor: Tensor) -> torch.dtype:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from bifocal.errors import CheckpointError, ConfigError, TrainingError
+from bifocal.optim.spread import local
 
 SMALLEST, LARGEST = 1.0, 2.0**24
 
@@ -51,7 +52,7 @@ class LossScaler:
 
         Exact, except where a float16 gradient becomes subnormal.
         """
-        grads = [p.grad for p in parameters if p.grad is not None]
+        grads = [local(p.grad) for p in parameters if p.grad is not None]
         if grads and self.scale != 1:
             torch._foreach_mul_(grads, 1 / self.scale)  # pyright: ignore[reportPrivateImportUsage]
 

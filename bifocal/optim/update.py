@@ -9,11 +9,13 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor
 
 from bifocal.errors import ConfigError
 from bifocal.optim.rounding import DROPPED, Noise, round_
+from bifocal.optim.spread import first_row, local, over_processes
 from bifocal.optim.statistics import State, Storage, in_storage_order
 
 Group = Mapping[str, Any]
@@ -24,9 +26,13 @@ PART_OF_A_THREAD, PART_ON_AN_ACCELERATOR = 2**16, 2**24
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A parameter, its gradient in the same layout, its state, and the step to make."""
+    """A parameter, its gradient in the same layout, its state, and the step to make.
+
+    `weight`, `grad` and the state are those rows of `parameter` that this process holds.
+    """
 
     name: str
+    parameter: Tensor
     weight: Tensor
     grad: Tensor
     state: State
@@ -46,14 +52,15 @@ class Update:
                 f"{name} is {parameter.dtype}: expected torch.float32, torch.bfloat16 or "
                 "torch.float16"
             )
-        grad = parameter.grad
-        assert grad is not None
-        if not _same_layout(grad, parameter):
-            grad = torch.empty_like(parameter).copy_(grad)
+        assert parameter.grad is not None
+        weight, grad = local(parameter), local(parameter.grad)
+        if not _same_layout(grad, weight):
+            grad = torch.empty_like(weight).copy_(grad)
         if not state:
-            state.update(storage.zeros(parameter))
+            state.update(storage.zeros(weight))
         storage.check(state, name)
-        return cls(name, parameter, grad, state, storage, int(state["step"].item()) + 1)
+        step = int(state["step"].item()) + 1
+        return cls(name, parameter, weight, grad, state, storage, step)
 
     @property
     def whole(self) -> bool:
@@ -61,19 +68,24 @@ class Update:
         return self.weight.dtype == self.storage.dtype == torch.float32
 
     def peak(self) -> Float[Tensor, ""]:
-        """Return max |g|."""
+        """Return max |g|, 0 where there are no rows."""
+        if not self.grad.numel():
+            return self.grad.new_zeros((), dtype=torch.float32)
         low, high = torch.aminmax(self.grad)
         return torch.maximum(-low, high).float()
 
-    def mean_square(self, beta2: float, eps: float) -> Float[Tensor, ""]:
-        """Return the mean of g² / max(v̂, ε²), v̂ the average of squares that this step makes."""
+    def excess(self, beta2: float, eps: float) -> Float[Tensor, ""]:
+        """Return this process's share of the mean over all elements of g² / max(v̂, ε²).
+
+        v̂ is the corrected average of squares that this step makes.
+        """
         correction, scales = 1 - beta2**self.step, self.storage.scales(self.state)
-        total = []
+        total = [self.grad.new_zeros((), dtype=torch.float32)]
         for _, _, grad, *stored in self._parts():
             square = grad.float().square()
             second = self.storage.read(stored, scales)[1].lerp(square, 1 - beta2)
             total.append(square.div_(second.div_(correction).clamp_(min=eps**2)).sum())
-        return torch.stack(total).sum() / self.weight.numel()
+        return torch.stack(total).sum() / self.parameter.numel()
 
     def move(self, group: Group, lr: float, peak: float) -> None:
         """Pass the tensor through float32, part by part, and round what is shorter.
@@ -83,13 +95,15 @@ class Update:
             lr: the rate.
             peak: max |g|, where the storage is scaled.
         """
-        noise = Noise(self.name, self.step, self.weight.numel())
+        noise = Noise(self.name, self.step, self.parameter.numel())
+        here = first_row(self.parameter) * math.prod(self.parameter.shape[1:])
         device, dtype = self.weight.device, self.weight.dtype
         before = self.storage.scales(self.state)
         self.storage.rescale(self.state, peak, group["betas"])
         after = self.storage.scales(self.state)
         for begin, weight, grad, *stored in self._parts():
-            bits = partial(noise.bits, begin=begin, end=begin + len(weight), device=device)
+            first = here + begin
+            bits = partial(noise.bits, begin=first, end=first + len(weight), device=device)
             moved, averages = weight.float(), self.storage.read(stored, before)
             fused([moved], [grad.float()], [averages], self.step, lr, group)
             self.storage.write(stored, averages, after, bits)
@@ -97,10 +111,12 @@ class Update:
                 weight.copy_(round_(moved, dtype, bits(kind="weight", dtype=dtype)))
 
     def _parts(self) -> Iterator[tuple[Any, ...]]:
-        """Yield (first element, weight, gradient, both averages), flat.
+        """Yield (first element of those here, weight, gradient, both averages), flat.
 
         A part is short enough for a CPU's caches, and long enough for an accelerator.
         """
+        if not self.weight.numel():
+            return iter(())
         on_cpu = self.weight.device.type == "cpu"
         size = PART_OF_A_THREAD * torch.get_num_threads() if on_cpu else PART_ON_AN_ACCELERATOR
         averages = (self.state[kind] for kind in self.storage.kinds)
@@ -150,14 +166,18 @@ def rates(updates: Sequence[Update], group: Group) -> list[float]:
     lr, limit = group["lr"], group["max_update_rms"]
     if limit is None or not updates:
         return [lr] * len(updates)
-    squares = [update.mean_square(group["betas"][1], group["eps"]) for update in updates]
-    return [lr / max(1.0, math.sqrt(s) / limit) for s in torch.stack(squares).tolist()]
+    squares = torch.stack([update.excess(group["betas"][1], group["eps"]) for update in updates])
+    squares = over_processes(squares, [update.parameter for update in updates], dist.ReduceOp.SUM)
+    return [lr / max(1.0, math.sqrt(square) / limit) for square in squares.tolist()]
 
 
 def peaks(updates: Sequence[Update]) -> list[float]:
-    """Return max |g| of every tensor whose averages have a scale, and 0 of the others."""
-    found = [update.peak() if update.storage.scaled else torch.zeros(()) for update in updates]
-    return torch.stack(found).tolist() if found else []
+    """Return max |g| of every tensor, or zeros where no averages have a scale."""
+    if not any(update.storage.scaled for update in updates):
+        return [0.0] * len(updates)
+    found = torch.stack([update.peak() for update in updates])
+    found = over_processes(found, [update.parameter for update in updates], dist.ReduceOp.MAX)
+    return found.tolist()
 
 
 def _same_layout(one: Tensor, other: Tensor) -> bool:

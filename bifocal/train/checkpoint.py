@@ -7,9 +7,7 @@ full disk leaves the one before it as it was.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,14 +19,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from bifocal.errors import CheckpointError
+from bifocal.optim.spread import local, own_rows, whole
 from bifocal.pretrained import WEIGHTS, check_state
+from bifocal.train.folders import fault, one_message, whole_folder, write_sealed
+from bifocal.train.sharding import load_whole
 from bifocal.train.state import Run
 from bifocal.types import Cursor
 
 FOLDER = "checkpoints"
 OPTIMIZER, AVERAGE = "optimizer.safetensors", "average.safetensors"
 STATE, RUN_CONFIG = "state.json", "run.json"
-UNFINISHED = ".unfinished-"
 
 
 def save(run: Run, out: Path) -> Path:
@@ -40,43 +40,33 @@ def save(run: Run, out: Path) -> Path:
         CheckpointError: the disk is full or not writable; earlier checkpoints are untouched.
     """
     final = out / FOLDER / f"step-{run.step:08d}"
-    if run.world.leads:
-        _write(run, out, final)
+    leads = run.world.leads
+    whole_run, tensors = run.whole(), {OPTIMIZER: _statistics(run, keep=leads)}
+    if run.average:
+        tensors[AVERAGE] = run.average.tensors(keep=leads)
+    if leads and not (final.exists() and fault(final, STATE) is None):
+        _write(whole_run, tensors, out, final)
     run.world.wait()
     return final
 
 
-def _write(run: Run, out: Path, final: Path) -> None:
-    if final.exists() and _fault(final) is None:
-        return
-    temporary = final.with_name(UNFINISHED + final.name)
+def _write(run: Run, tensors: Mapping[str, Mapping[str, Tensor]], out: Path, final: Path) -> None:
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        run.pretrained.save(temporary)
-        save_file(_statistics(run), temporary / OPTIMIZER)
-        if run.average:
-            averages = {name: t.contiguous() for name, t in run.average.tensors().items()}
-            save_file(averages, temporary / AVERAGE)
-        (temporary / RUN_CONFIG).write_text(run.config.to_json(), "utf-8")
-        state: dict[str, Any] = {
-            "step": run.step,
-            "position": run.cursor.position,
-            "data": run.cursor.identity,
-            "rejected": run.rejected,
-            "updates": run.updates,
-            "scaler": run.scaler.state() if run.scaler else {},
-            "sha256": {path.name: _sha256(path) for path in sorted(temporary.iterdir())},
-        }
-        state["sha256"][STATE] = _state_sha256(state)
-        (temporary / STATE).write_text(json.dumps(state, indent=2) + "\n", "utf-8")
-        for path in temporary.iterdir():
-            _sync(path)
-        if final.exists():
-            shutil.rmtree(final)  # a damaged one: its like was trained again
-        temporary.rename(final)
-        _sync(final.parent)
+        with whole_folder(final) as folder:
+            run.pretrained.save(folder)
+            for name, table in tensors.items():
+                save_file({key: t.contiguous() for key, t in table.items()}, folder / name)
+            (folder / RUN_CONFIG).write_text(run.config.to_json(), "utf-8")
+            state: dict[str, Any] = {
+                "step": run.step,
+                "position": run.cursor.position,
+                "data": run.cursor.identity,
+                "rejected": run.rejected,
+                "updates": run.updates,
+                "scaler": run.scaler.state() if run.scaler else {},
+            }
+            write_sealed(folder, STATE, state)
     except (OSError, SafetensorError, CheckpointError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         before = latest(out, lambda message: None)
         kept = f"{before} is intact" if before else "there is no earlier one"
         raise CheckpointError(
@@ -84,16 +74,17 @@ def _write(run: Run, out: Path, final: Path) -> None:
             "and run the same command again to resume"
         ) from None
     for old in _found(out)[: -run.config.train.keep_last]:
-        shutil.rmtree(old)
+        with one_message(f"delete {old}"):
+            shutil.rmtree(old)
 
 
 def latest(out: Path, say: Callable[[str], None]) -> Path | None:
     """Return the newest checkpoint whose files are whole; `say` is told of damaged ones."""
     for folder in reversed(_found(out)):
-        fault = _fault(folder)
-        if fault is None:
+        damage = fault(folder, STATE)
+        if damage is None:
             return folder
-        say(f"{folder} is damaged ({fault}): using the one before it")
+        say(f"{folder} is damaged ({damage}): using the one before it")
     return None
 
 
@@ -115,13 +106,16 @@ def restore(run: Run, folder: Path) -> None:
             "start a new run with another out="
         )
     check_state(run.model, weights, folder)
-    run.model.load_state_dict(weights)
+    load_whole(run.model, weights)
     parameters = dict(run.model.named_parameters())
     for key, tensor in statistics.items():
         kind, _, name = key.partition("/")
-        target = run.optimizer.state[parameters[name]]
-        layout = parameters[name] if tensor.shape == parameters[name].shape else tensor
-        target[kind] = torch.empty_like(layout, dtype=tensor.dtype).copy_(tensor)
+        parameter = parameters[name]
+        layout = tensor
+        if tensor.shape == parameter.shape:
+            layout, tensor = local(parameter), own_rows(tensor, parameter)
+        copied = torch.empty_like(layout, dtype=tensor.dtype).copy_(tensor)
+        run.optimizer.state[parameter][kind] = copied
     if run.average:
         run.average.load(average)
     if run.scaler:
@@ -130,44 +124,16 @@ def restore(run: Run, folder: Path) -> None:
     run.cursor = Cursor(state["position"], state["data"])
 
 
-def _statistics(run: Run) -> dict[str, Tensor]:
-    """Return the optimizer's state as "kind/parameter name" -> tensor."""
-    return {
-        f"{kind}/{name}": value.contiguous()
-        for name, parameter in run.model.named_parameters()
-        for kind, value in run.optimizer.state.get(parameter, {}).items()
-    }
+def _statistics(run: Run, *, keep: bool) -> dict[str, Tensor]:
+    """Return the optimizer's state as "kind/parameter name" -> whole tensor, or take part in it."""
+    found = {}
+    for name, parameter in run.model.named_parameters():
+        for kind, value in run.optimizer.state.get(parameter, {}).items():
+            put_together = whole(value, parameter)
+            if keep:
+                found[f"{kind}/{name}"] = put_together
+    return found
 
 
 def _found(out: Path) -> list[Path]:
     return sorted((out / FOLDER).glob("step-*"))
-
-
-def _fault(folder: Path) -> str | None:
-    try:
-        state: dict[str, Any] = json.loads((folder / STATE).read_text("utf-8"))
-        for name, digest in state["sha256"].items():
-            found = _state_sha256(state) if name == STATE else _sha256(folder / name)
-            if found != digest:
-                return f"{name} has changed"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return str(error)
-    return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _state_sha256(state: Mapping[str, Any]) -> str:
-    place = {key: value for key, value in state.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(place, sort_keys=True).encode()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

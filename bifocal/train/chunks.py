@@ -98,6 +98,9 @@ def _read(run: Run, chunk: Batch) -> Features:
     if config.train.patch_dropout and isinstance(config.model.vision, VisionTransformerConfig):
         patches = config.model.vision.patches
         kept = kept_patches(chunk.positions, patches, config.train.patch_dropout, config.seed)
-    images = run.preprocess.normalize(chunk.images)
     with autocast(config.train.precision, run.world.device):
+        if chunk.images.ndim == 2:  # a locked tower has read them already
+            text = run.model.encode_text(chunk.tokens)
+            return Features(chunk.images, text, run.model.logit_scale.exp(), run.model.logit_bias)
+        images = run.preprocess.normalize(chunk.images)
         return run.model.features(images, chunk.tokens, kept)

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from bifocal.errors import ConfigError
-from bifocal.inputs.preprocess import OPENAI_MEAN, OPENAI_STD, Augment
+from bifocal.data.sources import CACHE_GB, Spec
+from bifocal.errors import CheckpointError, ConfigError
+from bifocal.inputs.preprocess import OPENAI_MEAN, OPENAI_STD, Augment, Preprocess
 from bifocal.inputs.prompts import PHOTO
 from bifocal.loss.tiled import SIDE
 from bifocal.model import zoo
@@ -31,8 +32,9 @@ DATA_ROOT = "BIFOCAL_DATA"
 class DataConfig(Settings):
     """Where pairs come from and how they are read."""
 
-    train: str
-    """Training pairs: see bifocal.data.sources for what a path can be."""
+    train: Spec
+    """Training pairs: see bifocal.data.sources for what a path can be; or a list of
+    {path=…, weight=…}, sources that are mixed by weight."""
     val: str = ""
     """Held-out pairs for retrieval; empty for none."""
     root: str = ""
@@ -45,8 +47,20 @@ class DataConfig(Settings):
     caption_column: str = ""
     batch_size: PositiveInt = 256
     """Pairs of one step, over all processes."""
+    image_features: str = ""
+    """Folder that `bifocal embed` wrote for the training pairs with the model of `init`: with
+    train.lock=image they stand for the pictures, which are then not read."""
     threads: NonNegativeInt = 2
     """Threads that decode ahead; 0 decodes in the thread that trains."""
+    decoding: Literal["exact", "fast"] = "exact"
+    """How training JPEGs are read: "fast" reads them at 1/2, 1/4 or 1/8 of their size where the
+    crop keeps model.image_size pixels, at a third less time a pair; evaluation is always exact."""
+    cache_dir: str = ""
+    """Where shards of a store (s3://, https:// …) are kept; by default in the user's cache."""
+    cache_gb: PositiveFloat = CACHE_GB
+    """Room for them; those not used for longest go first."""
+    store_timeout: PositiveFloat = 60.0
+    """Seconds without a byte after which a store is asked again."""
     max_bad: float = Field(default=0.1, ge=0, le=1)
     """Largest share of samples that may be skipped before the run stops."""
 
@@ -120,6 +134,9 @@ class ScheduleConfig(Settings):
     """Share of a picture's patches that a training step leaves out; Vision Transformers only."""
     gradient_checkpointing: bool = False
     """Compute activations inside blocks again for the gradients: less memory, a third more work."""
+    shard: bool = False
+    """Spread matrices, their gradients and averages over the processes: less memory on each, more
+    traffic between them."""
     compile: bool = False
     """Compile the blocks of both towers with torch.compile, which needs a compiler."""
     max_rejected: PositiveInt = 10
@@ -131,6 +148,9 @@ class ScheduleConfig(Settings):
     """Checkpoints that are kept; older ones are deleted once a newer one is on disk."""
     evaluate_every: NonNegativeInt = 0
     """Steps between evaluations; 0 for one at the end."""
+    keep_best: str = ""
+    """Figure of the evaluations, as "val/image_to_text_recall@1", whose best model is kept as
+    out/best beside the last; of a loss or a rank the least is best. Empty keeps none."""
     log_every: PositiveInt = 10
 
     @model_validator(mode="after")
@@ -192,6 +212,8 @@ class RunConfig(Settings):
             raise ValueError(
                 f"weights in {' and '.join(sorted(half))} need train.precision=bfloat16 or float16"
             )
+        if self.data.image_features and self.train.lock != "image":
+            raise ValueError("data.image_features stand for a locked tower: set train.lock=image")
         if self.train.lock and not self.init:
             raise ValueError("train.lock keeps what init brings: set init to a trained model")
         return self
@@ -219,11 +241,12 @@ def resolve_run(table: Mapping[str, Any], origin: str) -> RunConfig:
     for section in ("model", "data", "optim", "train"):
         if not isinstance(table.get(section, {}), Mapping):
             raise ConfigError(f"{origin}: '{section}' is a table, not a value")
-    start = describe(find_model(Path(table["init"]))) if table.get("init") else None
+    out = table.get("out", f"runs/{Path(origin).stem}")
+    start = _start(Path(str(table["init"])), Path(str(out))) if table.get("init") else None
     model, preset = _model(table.get("model", {}), origin, start[0] if start else None)
     patches = isinstance(model.vision, VisionTransformerConfig)
     defaults = {
-        "out": f"runs/{Path(origin).stem}",
+        "out": out,
         "data": {"root": os.environ.get(DATA_ROOT, "")},
         "optim": {
             "lr": zoo.LEARNING_RATES.get(preset, 5e-4),
@@ -236,6 +259,16 @@ def resolve_run(table: Mapping[str, Any], origin: str) -> RunConfig:
         defaults["normalize"] = {"mean": start[1].mean, "std": start[1].std}
     resolved = merge(defaults, {**table, "model": model.model_dump()})
     return build(RunConfig, resolved, origin)
+
+
+def _start(init: Path, out: Path) -> tuple[CLIPConfig, Preprocess]:
+    """Return the architecture and preprocessing of `init`; if it is gone, of the run to resume."""
+    try:
+        return describe(find_model(init))
+    except CheckpointError:
+        if not any(out.glob("checkpoints/step-*")):
+            raise
+        return describe(find_model(out))
 
 
 def _model(

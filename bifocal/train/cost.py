@@ -42,6 +42,7 @@ class Setup:
         statistics: how AdamW's averages are stored.
         tile: side of the loss's tiles; 0 for the plain loss.
         average: whether an average of the weights is kept.
+        shard: whether matrices, their gradients and averages are spread over the devices.
 
     Raises:
         ConfigError: the batch does not divide, or captions do not fit.
@@ -54,6 +55,7 @@ class Setup:
     statistics: Statistics = "float32"
     tile: int = SIDE
     average: bool = False
+    shard: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.devices < 1 or self.batch_size % self.devices:
@@ -159,6 +161,7 @@ def setup_of(
         statistics=optim.statistics,
         tile=config.loss.tile,
         average=bool(optim.average_decay),
+        shard=train.shard,
     )
 
 

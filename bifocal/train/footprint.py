@@ -7,13 +7,17 @@ exist yet. Knows sizes and the rehearsal; runs nothing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
 
+from bifocal.model.clip import CLIP
 from bifocal.optim.statistics import STORAGES
+from bifocal.precision import DTYPES
 from bifocal.train.cost import Setup
 from bifocal.train.rehearsal import Rehearsal, rehearse
+from bifocal.train.sharding import is_block, units
 
 FLOAT = 4
 """Bytes of a float32, in which losses are computed."""
@@ -32,7 +36,8 @@ class Footprint:
     """Bytes on one device."""
 
     weights: int
-    """Parameters, buffers, and the average if there is one."""
+    """Parameters, buffers, and the average if there is one; of what is spread over the devices,
+    this one's part, and what is put together at a time."""
     gradients: int
     statistics: int
     """AdamW's averages."""
@@ -125,14 +130,41 @@ def _resident(setup: Setup) -> tuple[int, int, int]:
     """Return bytes of weights, gradients and statistics."""
     with torch.device("meta"):
         model = setup.towers.build()
-    state = [*model.parameters(), *model.buffers()]
-    weights = sum(tensor.nbytes for tensor in state)
+    spread = {p for matrices in units(model).values() for p in matrices} if setup.shard else set()
+    shares = {p: setup.devices if p in spread else 1 for p in model.parameters()}
+    state = {**shares, **dict.fromkeys(model.buffers(), 1)}
+    weights = sum(math.ceil(tensor.nbytes / share) for tensor, share in state.items())
     if setup.average:
-        weights += sum(tensor.numel() * FLOAT for tensor in state)
-    trained = [p for p in model.parameters() if p.requires_grad]
+        weights += sum(math.ceil(tensor.numel() * FLOAT / n) for tensor, n in state.items())
+    trained = {p: share for p, share in shares.items() if p.requires_grad}
     short = STORAGES[setup.statistics].dtype.itemsize
-    statistics = sum(2 * p.numel() * (short if p.ndim >= 2 else FLOAT) for p in trained)
-    return weights, sum(p.nbytes for p in trained), statistics
+    statistics = sum(
+        math.ceil(2 * p.numel() * (short if p.ndim >= 2 else FLOAT) / share)
+        for p, share in trained.items()
+    )
+    gradients = sum(math.ceil(p.nbytes / share) for p, share in trained.items())
+    if setup.shard and setup.devices > 1:
+        weights, gradients = weights + _together(setup, model), gradients + _largest(setup, model)
+    return weights, gradients, statistics
+
+
+def _together(setup: Setup, model: CLIP) -> int:
+    """Return bytes of spread weights that are whole at a time: two blocks, and all around them."""
+    computed = DTYPES[setup.towers.precision].itemsize
+    around = [
+        sum(p.numel() for p in matrices) * (FLOAT if module is model.token_embedding else computed)
+        for module, matrices in units(model).items()
+        if not is_block(module)
+    ]
+    return sum(around) + 2 * _largest(setup, model)
+
+
+def _largest(setup: Setup, model: CLIP) -> int:
+    """Return the bytes of the largest block's matrices, in the precision of the towers."""
+    blocks = [
+        sum(p.numel() for p in own) for module, own in units(model).items() if is_block(module)
+    ]
+    return max(blocks) * DTYPES[setup.towers.precision].itemsize
 
 
 def _features(setup: Setup, rehearsed: Rehearsal) -> tuple[int, int]:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import (
+    Event,  # pyright: ignore[reportAttributeAccessIssue]
+    SessionLog,  # pyright: ignore[reportAttributeAccessIssue]
+)
+from tensorboardX.summary import scalar
 
+from bifocal.files import write_atomically
+from bifocal.train.folders import one_message
 from bifocal.train.hooks import Metrics
+from bifocal.train.loop import evaluation_due
 from bifocal.train.state import Run
 from bifocal.train.step import StepMetrics
 
@@ -20,26 +29,33 @@ METRICS = "metrics.jsonl"
 class MetricsLog:
     """Writes `metrics.jsonl` and TensorBoard events into the run's folder.
 
-    A resumed run drops the lines that lie beyond its checkpoint, and a complete one that of its
-    last evaluation, which is done again: the file tells one story.
+    A resumed run drops the lines that lie beyond its checkpoint, and that of an evaluation which it
+    does again: the file tells one story.
 
     Args:
         run: as it stands before its next step.
         out: the run's folder.
+
+    Raises:
+        CheckpointError: a file cannot be written; the lines of before are untouched.
     """
 
     def __init__(self, run: Run, out: Path) -> None:
         self._every = run.config.train.log_every
         step = run.step
-        path = out / METRICS
-        kept = [
-            row
-            for row in read_metrics(out)
-            if row["step"] <= step and (row["kind"] == "train" or row["step"] < run.total_steps)
-        ]
-        path.write_text("".join(json.dumps(row) + "\n" for row in kept), "utf-8")
-        self._file = path.open("a", encoding="utf-8", buffering=1)
-        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
+        measures_again = evaluation_due(run) or step == run.total_steps
+        self._path = out / METRICS
+        with one_message(f"write {self._path}"):
+            kept = [
+                row
+                for row in read_metrics(out)
+                if row["step"] < step
+                or (row["step"] == step and not (row["kind"] == "evaluation" and measures_again))
+            ]
+            rows = "".join(json.dumps(row) + "\n" for row in kept)
+            write_atomically(self._path, rows.encode())
+            self._file = self._path.open("a", encoding="utf-8", buffering=1)
+        self._board = Board(out / "tensorboard", step + 1)
         self._since = time.perf_counter()
         self._pairs = self._losses = self._steps = 0.0
 
@@ -76,26 +92,75 @@ class MetricsLog:
         """Leave messages to the screen."""
 
     def close(self) -> None:
-        """Flush both files."""
-        self._file.close()
+        """Flush both files.
+
+        Raises:
+            CheckpointError: they cannot be written.
+        """
+        with one_message(f"write {self._path}"):
+            self._file.close()
         self._board.close()
 
     def _write(self, step: int, kind: str, row: Mapping[str, float]) -> None:
-        self._file.write(json.dumps({"step": step, "kind": kind, **row}) + "\n")
-        for name, value in row.items():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+        with one_message(f"write {self._path}"):
+            self._file.write(json.dumps({"step": step, "kind": kind, **row}) + "\n")
+        self._board.write(step, {f"{kind}/{name}": value for name, value in row.items()})
+
+
+class Board:
+    """Writes TensorBoard events in the thread that trains.
+
+    tensorboardX's SummaryWriter leaves them to a thread of its own, which a full disk ends; the run
+    then waits for ever for room in its queue.
+
+    Args:
+        folder: of the events; it is made.
+        step: what earlier files hold from here on is void.
+    """
+
+    FLUSH_SECONDS = 30.0
+
+    def __init__(self, folder: Path, step: int) -> None:
+        self._folder = folder
+        with one_message(f"write to {folder}"):
+            folder.mkdir(parents=True, exist_ok=True)
+            # The name tells the second; two starts within one are told apart by their process.
+            self._events = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+            self._events.write_event(Event(step=step, file_version="brain.Event:2"))
+            begun = SessionLog(status=SessionLog.START)
+            self._events.write_event(Event(step=step, session_log=begun))
+            self._events.flush()
+        self._flushed = time.monotonic()
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Write scalars by name."""
+        now = time.monotonic()
+        with one_message(f"write to {self._folder}"):
+            for name, value in values.items():
+                event = Event(step=step, wall_time=time.time(), summary=scalar(name, value))
+                self._events.write_event(event)
+            if now - self._flushed > self.FLUSH_SECONDS:
+                self._events.flush()
+                self._flushed = now
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        with one_message(f"write to {self._folder}"):
+            self._events.close()
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
     """Return the rows of a run's metrics; a line torn by a crash is left out."""
     try:
-        lines = (out / METRICS).read_text("utf-8").splitlines()
+        lines = (out / METRICS).read_text("utf-8", "replace").splitlines()
     except FileNotFoundError:
         return []
     rows = []
     for line in lines:
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except ValueError:
             continue
+        if isinstance(row, dict) and {"step", "kind"} <= row.keys():
+            rows.append(row)
     return rows

@@ -11,7 +11,7 @@ from typing import Any
 
 from bifocal.errors import Interrupted, TrainingError
 from bifocal.loss.objective import ContrastiveLoss
-from bifocal.train import checkpoint
+from bifocal.train import best, checkpoint
 from bifocal.train.hooks import Evaluate, Hook
 from bifocal.train.rejected import REJECTED
 from bifocal.train.state import Run
@@ -23,7 +23,8 @@ def train(
 ) -> None:
     """Train `run` to its end, leave the last checkpoint in `out` and evaluate.
 
-    A run that is already at its end is only evaluated.
+    A run that is already at its end is only evaluated. One that was resumed at a step of evaluation
+    evaluates first: its checkpoint does not say whether that was done.
 
     Ctrl-C or SIGTERM finishes the step, writes a checkpoint and raises `Interrupted`; a second
     Ctrl-C stops at once. Of several processes one asked to stop is enough; only the leading one
@@ -33,10 +34,12 @@ def train(
         Interrupted: the user asked to stop; the same command goes on from there.
         TrainingError: too many steps in a row had no finite loss or gradient.
         DataError: too many samples are bad.
-        CheckpointError: a checkpoint cannot be written.
+        CheckpointError: a checkpoint, the best model or a record cannot be written.
     """
     config = run.config.train
     with stop_requests() as stop, closing(iter(run.loader())) as batches:
+        if evaluation_due(run):
+            _evaluate(run, out, hooks, evaluate)
         while run.step < run.total_steps:
             metrics = train_step(run, next(batches), loss_fn)
             for hook in hooks:
@@ -51,15 +54,21 @@ def train(
             last = run.step == run.total_steps
             if last or run.step % config.checkpoint_every == 0:
                 checkpoint.save(run, out)
-            if config.evaluate_every and run.step % config.evaluate_every == 0 and not last:
-                _evaluate(run, hooks, evaluate, last)
+            if evaluation_due(run):
+                _evaluate(run, out, hooks, evaluate)
             if run.world.agree(stop.is_set()) and not last:
                 folder = checkpoint.save(run, out)
                 raise Interrupted(
                     f"stopped at step {run.step} of {run.total_steps}; saved {folder}. "
                     "Run the same command again to go on from there"
                 )
-        _evaluate(run, hooks, evaluate, last=True)
+        _evaluate(run, out, hooks, evaluate, last=True)
+
+
+def evaluation_due(run: Run) -> bool:
+    """Return whether the run stands at a step of evaluation, of those before its end."""
+    every = run.config.train.evaluate_every
+    return bool(every and run.step and run.step % every == 0 and run.step < run.total_steps)
 
 
 @contextmanager
@@ -86,10 +95,15 @@ def stop_requests() -> Iterator[threading.Event]:
             signal.signal(number, previous[number])
 
 
-def _evaluate(run: Run, hooks: Sequence[Hook], evaluate: Evaluate, last: bool) -> None:
+def _evaluate(
+    run: Run, out: Path, hooks: Sequence[Hook], evaluate: Evaluate, last: bool = False
+) -> None:
+    measured = run.for_evaluation()
     if run.world.leads:
-        metrics = evaluate(run.for_evaluation(), last)
-        run.model.train()
+        metrics = evaluate(measured, last)
         for hook in hooks if metrics else ():
             hook.on_evaluation(run, metrics)
+        if metrics:
+            best.keep(measured, metrics, out)
+    run.model.train()
     run.world.wait()

@@ -7,32 +7,41 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bifocal.data.plan import Plan
+from bifocal.data.mixed_plan import plan_of
 from bifocal.data.sample import Source
 from bifocal.data.sources import Reading, open_source
+from bifocal.embed import Embedded
 from bifocal.errors import CheckpointError, ConfigError, DataError
 from bifocal.inputs.tokenizer import Tokenizer
 from bifocal.inputs.vocabulary import train_tokenizer
 from bifocal.model.resize import fitted_state
-from bifocal.pretrained import TOKENIZER, check_state, find_model, read_weights
-from bifocal.train import checkpoint
+from bifocal.pretrained import TOKENIZER, check_state, find_model, load, read_weights
+from bifocal.settings import build
+from bifocal.train import best, checkpoint
 from bifocal.train.config import RunConfig
+from bifocal.train.sharding import load_whole
 from bifocal.train.state import Run, new_run
+from bifocal.train.stored_features import FeatureSource
 from bifocal.world import World
 
 FREE_TO_CHANGE = (
     "out",
     "data.root",
     "data.threads",
+    "data.cache_dir",
+    "data.cache_gb",
+    "data.store_timeout",
     "data.max_bad",
     "loss.tile",
     "train.device",
     "train.chunk_size",
     "train.gradient_checkpointing",
+    "train.shard",
     "train.compile",
     "train.max_rejected",
     "train.checkpoint_every",
     "train.keep_last",
+    "train.keep_best",
     "train.evaluate_every",
     "train.log_every",
     "evaluate",
@@ -54,11 +63,16 @@ def prepare(config: RunConfig, world: World, say: Callable[[str], None]) -> Run:
         CheckpointError: `out` holds a run with other settings or other data.
     """
     out = Path(config.out)
+    best.check_metric(config)
     source = open_training(config)
     folder = checkpoint.latest(out, say)
+    best.best(out, say)
     if folder is None:
         tokenizer = find_tokenizer(config, source)
-        run = new_run(with_vocabulary(config, tokenizer), source, tokenizer, world)
+        config = with_vocabulary(config, tokenizer)
+        if (out / best.BEST).exists():
+            _check_same(config, out / best.BEST)
+        run = new_run(config, source, tokenizer, world)
         if config.init:
             start_from(run, find_model(Path(config.init)))
         return run
@@ -79,7 +93,7 @@ def start_from(run: Run, folder: Path) -> None:
     """
     state = fitted_state(read_weights(folder), run.model)
     check_state(run.model, state, folder)
-    run.model.load_state_dict(state)
+    load_whole(run.model, state)
 
 
 def reading(config: RunConfig, templates: tuple[str, ...] = (), classes: str = "") -> Reading:
@@ -93,13 +107,25 @@ def reading(config: RunConfig, templates: tuple[str, ...] = (), classes: str = "
         caption_column=data.caption_column,
         seed=config.seed,
         image_size=config.model.vision.image_size,
+        cache_dir=data.cache_dir,
+        cache_gb=data.cache_gb,
+        store_timeout=data.store_timeout,
     )
 
 
 def open_training(config: RunConfig) -> Source:
-    """Return the training pairs."""
+    """Return the training pairs, with features in place of pictures if the settings say so.
+
+    Raises:
+        ConfigError, DataError: the data cannot be used.
+        CheckpointError: the features are of another model or of other data.
+    """
     data = config.data
-    return open_source(data.train, reading(config, data.templates, data.classes))
+    source = open_source(data.train, reading(config, data.templates, data.classes))
+    if not data.image_features:
+        return source
+    embedded = Embedded.open(config.data_root / Path(data.image_features).expanduser())
+    return FeatureSource(source, embedded, load(config.init))
 
 
 def open_validation(config: RunConfig) -> Source | None:
@@ -136,7 +162,7 @@ def with_vocabulary(config: RunConfig, tokenizer: Tokenizer) -> RunConfig:
 
 
 def _captions(source: Source, config: RunConfig) -> Iterator[str]:
-    plan = Plan(source, config.seed)
+    plan = plan_of(source, config.seed)
     for position in range(min(len(source), config.tokenizer.samples)):
         try:
             yield from source.captions(plan.index(position))
@@ -149,8 +175,12 @@ def _check_same(config: RunConfig, folder: Path) -> None:
 
     Raises:
         CheckpointError: one that decides the weights differs.
+        ConfigError: the checkpoint's has settings that this bifocal does not know.
     """
-    before = _flat(json.loads((folder / checkpoint.RUN_CONFIG).read_text("utf-8")))
+    path = folder / checkpoint.RUN_CONFIG
+    # Settings that are newer than the checkpoint stood at what is now their default.
+    trained = build(RunConfig, json.loads(path.read_text("utf-8")), str(path))
+    before = _flat(trained.model_dump(mode="json"))
     now = _flat(config.model_dump(mode="json"))
     changed = [
         f"{key} was {before.get(key)!r}, is {now.get(key)!r}"

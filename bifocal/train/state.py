@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bifocal.data.loader import Loader, Samples, Skips
-from bifocal.data.plan import Plan
+from bifocal.data.mixed_plan import plan_of
 from bifocal.data.sample import Source
 from bifocal.errors import ConfigError
-from bifocal.inputs.preprocess import Preprocess, random_crop
+from bifocal.inputs.preprocess import Preprocess, random_crop, shorter_side
 from bifocal.inputs.tokenizer import Tokenizer
 from bifocal.model.clip import CLIP
 from bifocal.model.modified_resnet import ModifiedResNet
@@ -23,9 +25,11 @@ from bifocal.optim.average import Average
 from bifocal.optim.groups import adamw, store_matrices
 from bifocal.optim.scaler import LossScaler
 from bifocal.optim.schedule import WarmupCosine
+from bifocal.optim.spread import is_spread
 from bifocal.precision import DTYPES
-from bifocal.pretrained import Pretrained
+from bifocal.pretrained import Pretrained, in_full
 from bifocal.train.config import RunConfig
+from bifocal.train.sharding import shard, whole_state
 from bifocal.types import Cursor
 from bifocal.world import World
 
@@ -61,32 +65,53 @@ class Run:
 
     @property
     def pretrained(self) -> Pretrained:
-        """The model as an artifact; shares the weights."""
+        """The model as an artifact; shares the weights, which must not be spread."""
         return Pretrained(self.model, self.tokenizer, self.preprocess)
+
+    def whole(self) -> Run:
+        """Return the run with its model put together; itself where the model is not spread.
+
+        A collective call; only the leading process gets what it asks for.
+        """
+        if not any(map(is_spread, self.model.parameters())):
+            return self
+        state = whole_state(self.model, keep=self.world.leads)
+        return self._with(state) if self.world.leads else self
 
     def for_evaluation(self) -> Run:
         """Return the run as it is measured and saved: weights averaged, in float32, in eval mode.
 
-        Where weights are neither averaged nor stored in 16 bits, it shares them.
+        Where weights are neither averaged, stored in 16 bits nor spread, it shares them. A
+        collective call; only the leading process gets what it asks for.
         """
-        if self.average is None and all(p.dtype == torch.float32 for p in self.model.parameters()):
-            self.model.eval()
-            return self
-        model = CLIP(self.config.model).to(self.world.device)
-        model.load_state_dict(self.model.state_dict())
+        leads = self.world.leads
         if self.average is not None:
-            self.average.copy_to(model)
+            state = self.average.weights(keep=leads)
+        else:
+            run = self.whole()
+            if all(p.dtype == torch.float32 for p in run.model.parameters()):
+                run.model.eval()
+                return run
+            state = run.model.state_dict()
+        return self._with({n: in_full(t) for n, t in state.items()}) if leads else self
+
+    def _with(self, state: Mapping[str, Tensor]) -> Run:
+        with torch.device("meta"):
+            model = CLIP(self.config.model)
+        model.load_state_dict(state, assign=True)
         return replace(self, model=model.eval())
 
     def loader(self) -> Loader:
         """Return the training batches from where the run stands."""
         config, size = self.config, self.preprocess.image_size
+        least = partial(shorter_side, size, config.augment)
         samples = Samples(
             self.source,
-            Plan(self.source, config.seed),
+            plan_of(self.source, config.seed),
             self.tokenizer,
             lambda image, draw: random_crop(image, size, config.augment, draw),
             self.skips,
+            least if config.data.decoding == "fast" else None,
         )
         return Loader(
             samples,
@@ -120,6 +145,8 @@ def new_run(config: RunConfig, source: Source, tokenizer: Tokenizer, world: Worl
     optim = config.optim
     store_matrices(model.tower_parameters("image"), DTYPES[optim.image_weights])
     store_matrices(model.tower_parameters("text"), DTYPES[optim.text_weights])
+    if config.train.shard:
+        shard(model, world, config.train.precision)
     return Run(
         config=config,
         model=model.train(),

@@ -14,6 +14,7 @@ from torch import nn
 
 from bifocal.data.batch import Batch
 from bifocal.loss.objective import ContrastiveLoss
+from bifocal.optim.spread import is_spread, local
 from bifocal.train.batch_norm import RunningStatistics
 from bifocal.train.chunks import backward_chunks, embed_chunks
 from bifocal.train.state import Run
@@ -60,7 +61,7 @@ def train_step(run: Run, batch: Batch, loss_fn: ContrastiveLoss) -> StepMetrics:
     sum_gradients(model, world)
     if run.scaler:
         run.scaler.unscale_(model.parameters())
-    grad_norm = clip_gradients(model, config.optim.max_grad_norm)
+    grad_norm = clip_gradients(model, config.optim.max_grad_norm, world)
     lr, logit_scale = run.schedule(run.step), features.logit_scale.item()
     applied = math.isfinite(loss.item()) and math.isfinite(grad_norm)
     statistics.finish(world, keep=applied)
@@ -104,14 +105,15 @@ def count_step(run: Run, *, loss: float, applied: bool) -> None:
 
 
 def sum_gradients(model: nn.Module, world: World) -> None:
-    """Sum the gradients over the processes, in an order that depends on the model alone."""
+    """Sum the gradients over the processes, in an order that depends on the model alone.
+
+    Those that are spread are summed already, where the backward pass made them.
+    """
     if world.size == 1:
         return
     bucket: list[torch.Tensor] = []
-    for parameter in model.parameters():
-        if parameter.grad is None:
-            continue
-        bucket.append(parameter.grad)
+    for gradient in gradients_of(model, spread=False):
+        bucket.append(gradient)
         if sum(g.numel() for g in bucket) >= BUCKET:
             _sum_together(bucket, world)
             bucket = []
@@ -119,13 +121,23 @@ def sum_gradients(model: nn.Module, world: World) -> None:
         _sum_together(bucket, world)
 
 
-def clip_gradients(model: nn.Module, limit: float | None) -> float:
+def clip_gradients(model: nn.Module, limit: float | None, world: World) -> float:
     """Return the norm of all gradients; where it exceeds `limit` they are scaled down to it."""
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
+    everywhere, here = gradients_of(model, spread=False), gradients_of(model, spread=True)
+    norm = torch.nn.utils.get_total_norm(everywhere)
+    if here:
+        norm = torch.hypot(norm, world.sum_(torch.nn.utils.get_total_norm(here).square()).sqrt())
     if limit is not None:
-        torch.nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
+        factor = (limit / (norm + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_([*everywhere, *here], factor)  # pyright: ignore[reportPrivateImportUsage]
     return norm.item()
+
+
+def gradients_of(model: nn.Module, *, spread: bool) -> list[torch.Tensor]:
+    """Return the gradients whose rows are spread over the processes, those that are here; or the
+    others."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return [local(gradient) for gradient in gradients if is_spread(gradient) == spread]
 
 
 def _sum_together(gradients: list[torch.Tensor], world: World) -> None:

@@ -90,12 +90,12 @@ def test_evaluations_print_and_write_figures(bifocal, model, tmp_path):
     said = bifocal("evaluate", "zero-shot", model, "scenes:unseen:40", *arguments)
     assert said.status == 0, said.text
     assert "top1" in said.text
-    figures = json.loads(path.read_text())
+    figures = json.loads(path.read_text())["metrics"]
     assert figures["images"] == 20
     assert figures["chance"] == 0.01
     said = bifocal("evaluate", "retrieval", model, "scenes:val:10", "--json", path)
     assert said.status == 0, said.text
-    assert json.loads(path.read_text())["texts"] == 40
+    assert json.loads(path.read_text())["metrics"]["texts"] == 40
     said = bifocal("evaluate", "zero-shot", model, "scenes:val:10")
     assert said.status == 1
     assert "no classes" in said.text
@@ -103,6 +103,7 @@ def test_evaluations_print_and_write_figures(bifocal, model, tmp_path):
 
 @pytest.mark.behaviour
 def test_figures_that_cannot_be_written_are_an_error(bifocal, model, tmp_path):
+    (tmp_path / "none").write_text("")
     path = tmp_path / "none" / "figures.json"
     said = bifocal("evaluate", "retrieval", model, "scenes:val:4", "--json", path)
     assert said.status == 1

@@ -54,7 +54,7 @@ def colours(shards, monkeypatch) -> tuple[str, ...]:
 @pytest.mark.behaviour
 def test_a_probe_prints_and_writes_its_figures(bifocal, model, colours, tmp_path):
     path = tmp_path / "probe.json"
-    said = bifocal("evaluate", "linear-probe", model, *colours, "--seed", 3, "--json", path)
+    said = bifocal("evaluate", "linear-probe", model, *colours, "--seed", 3, "--details", path)
     assert said.status == 0, said.text
     for word in ("accuracy", "95% interval", "penultimate", "unconverged"):
         assert word in said.text
@@ -72,8 +72,8 @@ def test_a_probe_prints_and_writes_its_figures(bifocal, model, colours, tmp_path
 @pytest.mark.behaviour
 def test_few_shots_have_a_line_each(bifocal, model, colours, tmp_path):
     path = tmp_path / "probe.json"
-    arguments = ("--shots", "1,2", "--repeats", 2, "--features", "projected")
-    said = bifocal("evaluate", "linear-probe", model, *colours, *arguments, "--json", path)
+    arguments = ("--shots", "1,2", "--repeats", 2, "--kind", "projected")
+    said = bifocal("evaluate", "linear-probe", model, *colours, *arguments, "--details", path)
     assert said.status == 0, said.text
     assert max(map(len, said.out.splitlines())) <= 80
     few = json.loads(path.read_text())["few_shot"]
@@ -94,7 +94,7 @@ def test_few_shots_have_a_line_each(bifocal, model, colours, tmp_path):
         ((*SCENES, "--shots", "16"), "16 shots need 16 a class and 4 to choose C by"),
         ((*SCENES, "--shots", "some"), "--shots is 'some': write counts"),
         ((*SCENES, "--shots", "0"), "--shots is '0': write counts"),
-        ((*SCENES, "--features", "all"), "'all' is not one of"),
+        ((*SCENES, "--kind", "all"), "'all' is not one of"),
     ],
 )
 def test_wrong_input_is_one_clear_message(bifocal, model, given, message):
@@ -111,7 +111,7 @@ def test_other_evaluations_show_their_intervals(bifocal, model, tmp_path):
     assert "95% interval" in said.text
     found = json.loads(path.read_text())
     for name, one in found["intervals"].items():
-        assert one["low"] <= found[name] <= one["high"]
+        assert one["low"] <= found["metrics"][name] <= one["high"]
     said = bifocal("evaluate", "retrieval", model, "scenes:val:12", "--json", path)
     assert said.status == 0, said.text
     found = json.loads(path.read_text())

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bifocal.data.batch import Batch
-from bifocal.data.loader import ATTEMPTS, Loader, Samples, Skips
+from bifocal.data.loader import ATTEMPTS, Canvas, Loader, Samples, Skips
 from bifocal.data.plan import Plan
 from bifocal.data.sample import Sample
 from bifocal.errors import ConfigError, DataError
@@ -170,7 +170,7 @@ def test_an_epoch_shows_every_pair_once_and_padding_is_no_longer_than_needed():
 def test_bad_samples_are_replaced_and_counted_by_place_and_reason():
     bad = {2, 3, 20}
     samples = loader(Memory(24, frozenset(bad))).samples
-    keys = [one.key for one in samples.prepare(range(24))]
+    keys = [one.key for one in samples.prepare(range(24), Canvas(24))]
     assert len(keys) == 24
     assert set(keys) == {f"{n:04d}" for n in range(24) if n not in bad}
     # Substitutes may be bad themselves, hence "at least".
@@ -207,7 +207,7 @@ def test_nothing_but_bad_samples_ends_at_once():
 @pytest.mark.behaviour
 def test_captions_beyond_the_context_are_cut_and_counted():
     samples = loader(Memory(9)).samples
-    rows = {one.key: one.tokens for one in samples.prepare(range(9))}
+    rows = {one.key: one.tokens for one in samples.prepare(range(9), Canvas(9))}
     # Sample n says "ab" n times and a number: six ids fit between start and end.
     assert rows["0008"][-1] == TOKENIZER.end
     assert rows["0008"].count(TOKENIZER.ids["ab</w>"]) == 6

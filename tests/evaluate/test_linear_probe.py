@@ -11,13 +11,11 @@ import torch.nn.functional as F
 
 from bifocal.data.scenes import SceneClassSource, SceneSource
 from bifocal.errors import ConfigError, DataError
-from bifocal.evaluate.frozen import Labelled, frozen_features, tapped
+from bifocal.evaluate.frozen import Labelled, frozen_features
 from bifocal.evaluate.linear_probe import Probe, few_shot_probe, linear_probe
 from bifocal.evaluate.logistic import LogisticProblem
 from bifocal.evaluate.splits import few_shot, stratified
 from bifocal.evaluate.sweep import best_strength
-from bifocal.model.modified_resnet import ModifiedResNet
-from bifocal.model.vision_transformer import VisionTransformer
 
 NAMES = tuple("abcdef")
 
@@ -47,25 +45,6 @@ def test_penultimate_features_are_those_before_the_projection(tiny, random_pretr
     assert torch.allclose(F.normalize(features, dim=1), projected.features, atol=1e-5)
     assert found.labels.tolist() == [source.label(n) for n in range(9)]
     assert (found.class_names, found.skipped) == (source.class_names, 0)
-
-
-def stopped(tower: VisionTransformer | ModifiedResNet) -> None:
-    with tapped(tower):
-        raise KeyboardInterrupt
-
-
-@pytest.mark.property
-def test_a_tapped_tower_is_left_as_it_was(tiny, random_pretrained):
-    tower = random_pretrained(tiny).model.visual
-    size = tiny.vision.image_size
-    pictures = torch.zeros(2, 3, size, size)
-    with tapped(tower) as parts:
-        tower(pictures)
-    tower(pictures)
-    assert [len(part) for part in parts] == [2]
-    with pytest.raises(KeyboardInterrupt):
-        stopped(tower)
-    assert not any(module._forward_hooks for module in tower.modules())
 
 
 @pytest.mark.behaviour

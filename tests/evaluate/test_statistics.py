@@ -15,7 +15,8 @@ from torch import Tensor
 from bifocal.errors import ConfigError, DataError
 from bifocal.evaluate import statistics
 from bifocal.evaluate.mcnemar import mcnemar
-from bifocal.evaluate.metrics import mean_per_class_recall
+from bifocal.evaluate.metrics import mean_over_classes
+from bifocal.evaluate.ranks import Relevance
 from bifocal.evaluate.retrieval import RetrievalResult
 from bifocal.evaluate.statistics import Bootstrap, interval, paired_difference
 from bifocal.evaluate.zero_shot import ZeroShotResult
@@ -141,9 +142,8 @@ def test_values_are_the_plain_means(rows):
         assert found.value == pytest.approx(mean)
         assert 0 <= found.low <= found.high <= 1
     labels = torch.tensor([int(row[2]) for row in rows])
-    guesses = torch.where(right, labels, 1 - labels)
     by_class = interval(right, classes=labels, plan=plan)
-    assert by_class.value == pytest.approx(mean_per_class_recall(guesses, labels))
+    assert by_class.value == pytest.approx(mean_over_classes(right, labels))
 
 
 @pytest.mark.property
@@ -267,15 +267,17 @@ def test_results_have_intervals_around_their_metrics():
     for name, one in found.items():
         assert one.value == pytest.approx(metrics[name], abs=1e-6)
         assert one.low < metrics[name]
+    owners = torch.arange(40).repeat_interleave(5)
     retrieved = RetrievalResult(
         image_features=torch.randn(40, 4),
         text_features=torch.randn(200, 4),
-        owners=torch.arange(40).repeat_interleave(5),
+        owners=owners,
         indices=torch.arange(40),
         captions=("",) * 200,
         image_to_text=torch.randint(20, (40,)),
         text_to_image=torch.randint(20, (200,)),
         skipped=0,
+        relevance=Relevance.of(owners, torch.arange(40), torch.arange(200)),
     )
     metrics, found = retrieved.metrics(), retrieved.intervals()
     assert len(found) == 6

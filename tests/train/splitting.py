@@ -16,12 +16,14 @@ from bifocal.loss.objective import ContrastiveLoss
 from bifocal.loss.sigmoid import SigmoidLoss
 from bifocal.loss.softmax import SoftmaxLoss
 from bifocal.loss.tiled import TiledSigmoidLoss, TiledSoftmaxLoss
+from bifocal.optim.spread import local, whole
 from bifocal.train.batch_norm import RunningStatistics
 from bifocal.train.chunks import backward_chunks, embed_chunks
 from bifocal.train.config import resolve_run
 from bifocal.train.prepare import prepare
+from bifocal.train.sharding import shard
 from bifocal.train.state import Run
-from bifocal.train.step import sum_gradients
+from bifocal.train.step import clip_gradients, sum_gradients
 from bifocal.world import ALONE, World, join_world
 
 PAIRS = 12
@@ -78,6 +80,43 @@ def gradients(run: Run, batch: Batch, size: int, loss: ContrastiveLoss, share: b
     found = {name: parameter.grad for name, parameter in model.named_parameters()}
     found |= dict(model.named_buffers())
     return found | {"loss": value}
+
+
+def spread_gradients(
+    world: World, model: str, batch: Batch, size: int, checkpointing: bool
+) -> dict:
+    """Return the same as `gradients` for a model whose matrices are spread, put together."""
+    run = new_run(model, world)
+    run.model.set_gradient_checkpointing(checkpointing)
+    shard(run.model, world)
+    statistics = RunningStatistics(run.model)
+    chunks = batch.split(size)
+    features = embed_chunks(run, chunks, statistics)
+    value, seeds = TiledSoftmaxLoss(5).value_and_grad(features, run.world)
+    backward_chunks(run, chunks, features, seeds)
+    sum_gradients(run.model, run.world)
+    statistics.finish(run.world, keep=True)
+    found = {n: whole(local(p.grad), p) for n, p in run.model.named_parameters()}
+    norm = clip_gradients(run.model, None, world)
+    expected = torch.nn.utils.get_total_norm(found.values()).item()
+    assert abs(norm - expected) <= 1e-6 * expected
+    return found | dict(run.model.named_buffers()) | {"loss": value}
+
+
+def check_spread(world: World) -> int:
+    """Compare models whose matrices are spread over the processes, for both kinds of tower."""
+    cases = 0
+    local_size = PAIRS // world.size
+    for model, sizes in (("vit", (2, local_size)), ("resnet", (3, local_size))):
+        plain = new_run(model, ALONE)
+        batch = whole_batch(plain)
+        mine = batch.split(local_size)[world.rank]
+        for size, checkpointing in itertools.product(sizes, (False, True)):
+            expected = gradients(plain, batch, size, SoftmaxLoss(), False)
+            found = spread_gradients(world, model, mine, size, checkpointing)
+            compare(expected, found, (world, "spread", model, size, checkpointing))
+            cases += 1
+    return cases
 
 
 def whole_batch(run: Run) -> Batch:
@@ -139,6 +178,6 @@ def check_resnet(world: World) -> int:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with join_world("cpu") as joined:
-        compared = check_vit(joined) + check_resnet(joined)
+        compared = check_vit(joined) + check_resnet(joined) + check_spread(joined)
         if joined.leads:
             print(f"compared {compared}")

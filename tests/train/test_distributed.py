@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
+
+import bifocal
+from bifocal.cli.train import train_run
+from bifocal.train.config import load_run
+from bifocal.train.log import read_metrics
 
 STEPS = 30
 RECIPE = f"""
@@ -36,11 +43,11 @@ device = "cpu"
 """
 
 
-def launch(recipe: Path, out: Path, processes: int) -> subprocess.Popen[str]:
+def launch(recipe: Path, out: Path, processes: int, *overrides: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={processes}", "-m", "bifocal", "train", str(recipe)]
     return subprocess.Popen(
-        [*command, f"out={out}"],
+        [*command, f"out={out}", *overrides],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -95,3 +102,43 @@ def test_a_batch_that_does_not_divide_is_refused_by_all(tmp_path):
     said, _ = process.communicate(timeout=100)
     assert process.returncode != 0
     assert "data.batch_size 15 does not divide among 2 processes" in said
+
+
+@pytest.mark.property
+def test_a_run_that_is_spread_over_processes(tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE + "shard = true\n")
+    spread, plain, again = (tmp_path / name for name in ("spread", "plain", "again"))
+    finish(launch(recipe, spread, 2))
+    for copy in (plain, again):
+        name = f"step-{STEPS - 3:08d}"
+        shutil.copytree(spread / "checkpoints" / name, copy / "checkpoints" / name)
+    assert "resumed" in finish(launch(recipe, again, 2))
+    for name in ("model/model.safetensors", f"checkpoints/step-{STEPS:08d}/optimizer.safetensors"):
+        assert (again / name).read_bytes() == (spread / name).read_bytes()
+    # One process holds everything: from the same files on, and from the beginning.
+    for out in (plain, tmp_path / "alone"):
+        config = load_run(recipe, [f"out={out}", "train.shard=false"])
+        trained = train_run(config, Console(quiet=True))
+        for name, tensor in trained.run.model.state_dict().items():
+            torch.testing.assert_close(weights(spread)[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.behaviour
+def test_a_spread_run_in_16_bits_learns_and_is_saved_whole(tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    more = ("shard = true", 'precision = "bfloat16"', "gradient_checkpointing = true", "")
+    recipe.write_text(RECIPE + "\n".join(more))
+    options = ["optim.statistics=float16", "optim.average_decay=0.8", "optim.max_grad_norm=1"]
+    options += [f"optim.{tower}_weights=bfloat16" for tower in ("image", "text")]
+    options += ["train.chunk_size=4"]
+    finish(launch(recipe, tmp_path / "run", 2, *options))
+    train_run(load_run(recipe, [f"out={tmp_path / 'alone'}", *options]), Console(quiet=True))
+    found, expected = (
+        [row["loss"] for row in read_metrics(tmp_path / name) if row["kind"] == "train"]
+        for name in ("run", "alone")
+    )
+    assert found == pytest.approx(expected, rel=0.02)
+    sizes = {name: tensor.shape for name, tensor in weights(tmp_path / "run").items()}
+    model = bifocal.load(tmp_path / "run").model
+    assert sizes == {name: tensor.shape for name, tensor in model.state_dict().items()}

@@ -11,20 +11,25 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.distributed
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from train import footprints
 
 from bifocal.loss.sigmoid import SigmoidLoss
 from bifocal.loss.softmax import SoftmaxLoss
 from bifocal.loss.tiled import TiledSigmoidLoss, TiledSoftmaxLoss
 from bifocal.model import zoo
+from bifocal.model.clip import CLIP
+from bifocal.optim.spread import local
 from bifocal.train.batch_norm import RunningStatistics
 from bifocal.train.chunks import backward, embed_chunks
 from bifocal.train.cost import Setup, setup_of
 from bifocal.train.footprint import HEADROOM, TILES, footprint, largest_chunk
 from bifocal.train.rehearsal import HeldBytes, Towers, rehearse
+from bifocal.train.sharding import shard
 from bifocal.train.trial import trial
 from bifocal.types import Features
-from bifocal.world import ALONE
+from bifocal.world import ALONE, World
 
 BOUND = 0.15
 """Of the memory of a real step; workspaces of convolutions differ between processors."""
@@ -180,3 +185,34 @@ def test_autocast_on_accelerators_normalises_in_float32():
     assert bytes_a_pair["cuda", "float32"] == bytes_a_pair["cpu", "float32"]
     assert bytes_a_pair["cpu", "bfloat16"] < bytes_a_pair["cuda", "bfloat16"]
     assert bytes_a_pair["cuda", "bfloat16"] < bytes_a_pair["cuda", "float32"]
+
+
+@pytest.fixture
+def eighth():
+    """Stand as the second of eight processes of which the others do not exist."""
+    torch.distributed.init_process_group("fake", rank=1, world_size=8, store=FakeStore())
+    yield World(1, 8, torch.device("cpu"))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.property
+def test_what_is_spread_is_counted_as_one_device_holds_it(eighth):
+    towers = shallow()
+    model = CLIP(towers.model)
+    sizes = {name: p.nbytes for name, p in model.named_parameters() if p.ndim >= 2}
+    blocks = [
+        sum(size for name, size in sizes.items() if name.startswith(f"{tower}transformer."))
+        for tower in ("visual.", "")
+    ]
+    around = sum(size for name, size in sizes.items() if name.startswith("token_embedding"))
+    around += sum(s for n, s in sizes.items() if n.startswith("visual.") and "block" not in n)
+    shard(model, eighth)
+    here = sum(local(parameter).nbytes for parameter in model.parameters())
+    whole = footprint(Setup(towers, 64, devices=8))
+    spread = footprint(Setup(towers, 64, devices=8, shard=True))
+    assert spread.statistics == pytest.approx(2 * here, rel=1e-3)
+    assert spread.statistics < 0.3 * whole.statistics
+    # One block's gradients are whole at a time, two blocks and what is around all of them.
+    assert spread.gradients == pytest.approx(here + max(blocks), rel=1e-3)
+    assert spread.weights == pytest.approx(here + around + 2 * max(blocks), rel=1e-3)
+    assert spread.peak < whole.peak

@@ -130,7 +130,7 @@ def test_a_loss_that_is_not_finite_leaves_the_model(configure, model):
 @pytest.mark.behaviour
 def test_steps_that_are_not_finite_are_written_out_and_counted(configure, tmp_path):
     run = prepare(configure("train.max_rejected=3"), World(), print)
-    hooks = [RejectedLog(tmp_path)]
+    hooks = [RejectedLog(tmp_path, run)]
     with pytest.raises(TrainingError, match=r"last 3 steps up to 3 .*rejected\.jsonl.*optim\.lr"):
         loop.train(run, tmp_path, _Broken(), hooks, lambda run, last: {})
     rows = [json.loads(line) for line in (tmp_path / REJECTED).read_text("utf-8").splitlines()]

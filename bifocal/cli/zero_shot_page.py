@@ -1,0 +1,71 @@
+"""A page about one zero-shot evaluation: figures, confusion, reliability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bifocal.evaluate.calibration import Bin
+from bifocal.evaluate.record import Record
+from bifocal.evaluate.zero_shot import ZeroShotResult
+from bifocal.report import (
+    Card,
+    LinePlot,
+    Page,
+    Section,
+    Series,
+    Table,
+    class_accuracy,
+    confusion_matrix,
+    line_plot,
+    settings_list,
+    table_html,
+)
+from bifocal.report.markup import Html
+
+
+def zero_shot_page(result: ZeroShotResult, record: Record) -> Page:
+    """Return the page of a result and its record."""
+    counts, names = result.confusion().numpy(), result.class_names
+    found = result.calibration()
+    rows = [
+        {
+            "metric": name,
+            "value": value,
+            "low": record.intervals[name].low if name in record.intervals else None,
+            "high": record.intervals[name].high if name in record.intervals else None,
+        }
+        for name, value in record.metrics.items()
+    ]
+    reliability = [
+        _diagram("Reliability, bins of equal width", found.equal_width),
+        _diagram("Reliability, bins of equal mass", found.equal_mass),
+    ]
+    note = "on the line of equality, what is said with 70 % confidence is right in 70 % of cases"
+    headline = "acc1" if "acc1" in record.metrics else "top1"
+    warnings = [f"{result.skipped} pictures could not be read"] if result.skipped else []
+    return Page(
+        title=f"Zero-shot: {record.data.spec}",
+        subtitle=f"{record.model.name} · protocol {record.protocol}",
+        cards=[
+            Card(headline, f"{record.metrics[headline]:.1%}", f"chance {1 / len(names):.1%}"),
+            Card("ECE", f"{found.ece:.1%}", f"mean confidence {found.confidence:.1%}"),
+        ],
+        sections=[
+            Section("Figures", [table_html(Table(rows))]),
+            Section("Calibration", reliability, note=note, columns=2),
+            Section("Confusion", [confusion_matrix(counts, names)]),
+            Section("Classes", [table_html(class_accuracy(counts, names))]),
+            Section("Settings", [settings_list(dict(record.settings))]),
+        ],
+        warnings=warnings,
+    )
+
+
+def _diagram(title: str, bins: Sequence[Bin]) -> Html:
+    seen = [one for one in bins if one.images]
+    confidence = [one.confidence for one in seen]
+    lines = [
+        Series("accuracy", confidence, [one.accuracy for one in seen]),
+        Series("equality", [0.0, 1.0], [0.0, 1.0]),
+    ]
+    return line_plot(LinePlot(title, lines, x_label="confidence", percent=True))

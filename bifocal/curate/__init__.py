@@ -1,0 +1,1 @@
+"""Curation: pairs packed into shards, looked over for faults, and summed up."""

@@ -1,0 +1,75 @@
+"""A split of a data set, and a model, as an evaluation's protocol reads them.
+
+CLIP_benchmark's folders hold several splits and templates, folders by class name their labels; any
+other text of a setting means what `data.sources` says. Under CLIP_benchmark's protocol Pillow
+resizes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bifocal.data.benchmark_folder import is_benchmark_folder, open_benchmark_folder
+from bifocal.data.captions import read_class_names
+from bifocal.data.class_folders import ClassFolderSource, has_class_folders
+from bifocal.data.sample import Source
+from bifocal.data.sources import Reading, open_source
+from bifocal.data.tables import TABLES
+from bifocal.evaluate.protocol import CLIP_BENCHMARK
+from bifocal.identity import DataIdentity, identify_data
+from bifocal.inputs.pillow import PillowPreprocess
+from bifocal.pretrained import Pretrained
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A source, with what its folder says beside it.
+
+    Attributes:
+        spec: as it was asked for.
+        source: what was meant.
+        templates: those that lie beside it, if any.
+        split: of several; None where there is one alone.
+    """
+
+    spec: str
+    source: Source
+    templates: tuple[str, ...] = ()
+    split: str | None = None
+
+    def identity(self, limit: int | None) -> DataIdentity:
+        """Return the identity of the first `limit` samples, or of all."""
+        return identify_data(self.source, self.spec, limit=limit, split=self.split)
+
+
+def open_split(spec: str, reading: Reading, split: str = "test") -> Opened:
+    """Return the source that `spec` names; of a folder of CLIP_benchmark's, the given split.
+
+    Raises:
+        ConfigError: the kind or a setting is wrong.
+        DataError: nothing is there, or nothing in it can be used.
+    """
+    path = reading.root / Path(spec).expanduser()
+    if path.is_dir() and is_benchmark_folder(path):
+        found = open_benchmark_folder(path, split)
+        return Opened(spec, found.source, found.templates, found.split)
+    if path.is_dir() and _is_class_folders(path):
+        names = read_class_names(reading.root / reading.classes) if reading.classes else ()
+        return Opened(spec, ClassFolderSource(path, names, reading.templates))
+    return Opened(spec, open_source(spec, reading))
+
+
+def as_read_by(pretrained: Pretrained, protocol: str) -> Pretrained:
+    """Return the model with the preprocessing that a protocol asks for."""
+    if protocol != CLIP_BENCHMARK.name:
+        return pretrained
+    plain = pretrained.preprocess.model_dump()
+    return replace(pretrained, preprocess=PillowPreprocess(**plain))
+
+
+def _is_class_folders(path: Path) -> bool:
+    known = (*TABLES, ".tar")
+    others = any(p.suffix.lower() in known for p in path.iterdir() if p.is_file())
+    described = any((path / f"dataset_{kind}.json").exists() for kind in ("info", "dict"))
+    return not others and not described and has_class_folders(path)

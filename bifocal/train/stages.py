@@ -1,0 +1,86 @@
+"""Recipes of several runs, each of which goes on from the model of the one before.
+
+A recipe may end in stages, each the whole recipe with some settings laid on top:
+
+    [[stage]]
+    model.image_size = 64
+    train.epochs = 10
+
+    [[stage]]
+    model.image_size = 96
+    train.epochs = 1
+    optim.lr = 1e-4
+
+That is how to train at a small size and end at the full one (Li et al. 2023, "CLIPA", arXiv
+2305.07017), as the paper's ViT-L/14@336px does with its last epoch (section 2.5). A stage is a run
+of its own, in `out/stage-1` and so on, with its schedule, checkpoints and report; the last one's
+folder is `out`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bifocal.errors import ConfigError
+from bifocal.settings import merge, parse_override, read_toml
+from bifocal.train.config import RunConfig, resolve_run
+
+KEY = "stage"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One run of a recipe; its settings can be resolved once the stage before it is complete."""
+
+    table: Mapping[str, Any]
+    origin: str
+    number: int
+    stages: int
+
+    def config(self) -> RunConfig:
+        """Return the resolved settings.
+
+        Raises:
+            ConfigError: a setting is wrong.
+            CheckpointError: there is no model of the stage before it.
+        """
+        return resolve_run(self.table, self.origin)
+
+
+def load_stages(path: Path, overrides: Iterable[str]) -> list[Stage]:
+    """Return the runs of a recipe, one if it has no stages; overrides are laid on top of each.
+
+    Raises:
+        ConfigError: the recipe cannot be read, or a setting of any stage is wrong.
+    """
+    table, above = read_toml(path), {}
+    for override in overrides:
+        above = merge(above, parse_override(override))
+    parts = table.pop(KEY, [{}])
+    if not (isinstance(parts, list) and parts and all(isinstance(p, Mapping) for p in parts)):
+        raise ConfigError(f"{path}: write stages as tables, each under a line [[{KEY}]]")
+    out = Path(merge(table, above).get("out", f"runs/{path.stem}"))
+    stages: list[Stage] = []
+    for number, part in enumerate(parts, 1):
+        whole = merge(merge(table, part), above)
+        last = number == len(parts)
+        whole["out"] = str(out if last else out / f"{KEY}-{number}")
+        if number > 1:
+            whole["init"] = stages[-1].table["out"]
+        origin = str(path) if len(parts) == 1 else f"{path}, stage {number}"
+        stages.append(Stage(whole, origin, number, len(parts)))
+    for stage in stages[1:]:
+        _check(stage)
+    return stages
+
+
+def _check(stage: Stage) -> None:
+    """Look at the settings of a stage that cannot begin yet, but for what needs its model."""
+    table = {key: value for key, value in stage.table.items() if key != "init"}
+    for section, key in (("train", "lock"), ("data", "image_features")):
+        if isinstance(table.get(section), Mapping):
+            table[section] = {k: v for k, v in table[section].items() if k != key}
+    resolve_run(table, stage.origin)

@@ -1,0 +1,1 @@
+"""Hyperparameter search: a space and an objective become trials; nothing here trains."""

@@ -1,0 +1,38 @@
+"""The fault campaign in its short form: every fault at least once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from faults import archives, samples  # noqa: F401 - they enter their faults
+from faults.campaign import FAULTS, Fault, run
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = [one for one in FAULTS if not one.forks]
+
+
+@pytest.mark.behaviour
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("fault", HERE, ids=lambda one: one.name)
+def test_a_fault_in_the_data_has_the_outcome_expected(fault: Fault, tmp_path):
+    assert run(fault, tmp_path / "fault", fault.short).injected
+
+
+@pytest.mark.property
+def test_a_fault_of_a_process_costs_nothing_that_was_saved():
+    rooms = [f"--room={name}" for name in ("kills", "disks", "records", "moments")]
+    # In a process of its own, which has no thread yet and may be copied.
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults", "--short", *rooms],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("\n|") >= 9

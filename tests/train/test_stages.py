@@ -1,0 +1,83 @@
+"""Recipes of several runs, each going on from the model of the one before."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bifocal import pretrained
+from bifocal.cli.train import train
+from bifocal.errors import ConfigError
+from bifocal.train.stages import load_stages
+
+RECIPE = """
+[model]
+embed_dim = 16
+vision = { image_size = 32, patch_size = 8, width = 16, layers = 1, heads = 2 }
+text = { context_length = 16, vocab_size = 600, width = 16, layers = 1, heads = 2 }
+[data]
+train = "scenes:train:32"
+batch_size = 16
+threads = 0
+[optim]
+lr = 1e-3
+warmup_steps = 1
+[train]
+steps = 3
+device = "cpu"
+"""
+STAGES = """
+[[stage]]
+train.steps = 4
+
+[[stage]]
+model.image_size = 48
+optim.lr = 1e-4
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE + STAGES)
+    return path
+
+
+@pytest.mark.behaviour
+def test_a_small_size_and_then_the_full_one(recipe, tmp_path, capsys):
+    out = tmp_path / "run"
+    train(recipe, [f"out={out}", "data.batch_size=8"])
+    said = capsys.readouterr().out
+    assert said.index("stage 1 of 2") < said.index("stage 2 of 2")
+    small, large = out / "stage-1", out
+    assert json.loads((small / "results.json").read_text())["steps"] == 4
+    assert json.loads((large / "results.json").read_text())["steps"] == 3
+    settings = json.loads((large / "checkpoints/step-00000003/run.json").read_text())
+    assert settings["init"] == str(small)
+    assert settings["optim"]["lr"] == 1e-4
+    assert settings["data"]["batch_size"] == 8
+    first, last = pretrained.load(small), pretrained.load(large)
+    assert (first.preprocess.image_size, last.preprocess.image_size) == (32, 48)
+    assert first.tokenizer.merges == last.tokenizer.merges
+    # Once more, both are complete.
+    train(recipe, [f"out={out}", "data.batch_size=8"])
+    assert capsys.readouterr().out.count("resumed") == 2
+
+
+@pytest.mark.behaviour
+def test_a_recipe_without_stages_is_one_run(recipe, tmp_path):
+    recipe.write_text(RECIPE)
+    (stage,) = load_stages(recipe, ["optim.lr=5e-4"])
+    assert stage.config().out == "runs/recipe"
+    assert stage.config().optim.lr == 5e-4
+
+
+@pytest.mark.behaviour
+def test_a_mistake_in_a_later_stage_is_found_before_the_first_begins(recipe):
+    recipe.write_text(RECIPE + STAGES.replace("optim.lr", "optim.lrr"))
+    with pytest.raises(ConfigError, match=r"stage 2: unknown setting 'optim\.lrr'"):
+        load_stages(recipe, [])
+    recipe.write_text("stage = 3\n" + RECIPE)
+    with pytest.raises(ConfigError, match=r"each under a line \[\[stage\]\]"):
+        load_stages(recipe, [])

@@ -1,0 +1,68 @@
+"""Runs whose image tower is locked, and reads no picture because its features are stored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bifocal import pretrained
+from bifocal.embed import Job, embed
+from bifocal.errors import CheckpointError, ConfigError
+from bifocal.train.prepare import open_training, prepare
+from bifocal.world import World
+
+LOCKED = ("train.lock=image", "augment.min_area=1", "train.steps=6", "optim.lr=1e-3")
+
+
+@pytest.fixture
+def first(configure, train):
+    """Return the folder of a tiny trained model."""
+    run = train(configure("train.steps=2", out="first"))
+    run.model.eval()
+    run.pretrained.save(Path(run.config.out) / "model")
+    return Path(run.config.out)
+
+
+@pytest.fixture
+def stored(configure, first, tmp_path):
+    """Return the folder of its features of the training pictures."""
+    source = open_training(configure())
+    embed(pretrained.load(first), source, tmp_path / "features", Job(what="images"))
+    return tmp_path / "features"
+
+
+@pytest.mark.property
+def test_stored_features_train_what_the_locked_tower_does(configure, train, first, stored):
+    init = (f"init={first}", *LOCKED)
+    tower = train(configure(*init, out="tower"))
+    features = configure(*init, f"data.image_features={stored}", out="features")
+    run = train(features)
+    before = pretrained.load(first).model.state_dict()
+    moved = 0
+    for name, tensor in run.model.state_dict().items():
+        torch.testing.assert_close(tensor, tower.model.state_dict()[name], rtol=1e-4, atol=1e-5)
+        moved += not torch.equal(tensor, before[name])
+        assert not name.startswith("visual.") or torch.equal(tensor, before[name])
+    assert moved > 10
+    batch = next(iter(run.loader()))
+    assert batch.images.shape == (16, run.config.model.embed_dim)
+    run.world.wait()
+    again = prepare(features, World(), lambda message: None)
+    assert again.step == 6, "a run on features is resumed as any other"
+
+
+@pytest.mark.behaviour
+def test_features_of_another_model_or_data_are_refused(configure, train, first, stored):
+    other = train(configure("train.steps=2", "seed=3", out="other"))
+    other.model.eval()
+    other.pretrained.save(Path(other.config.out) / "model")
+    features = f"data.image_features={stored}"
+    for options in ((f"init={other.config.out}",), (f"init={first}", "data.train=scenes:train:64")):
+        with pytest.raises(CheckpointError, match="not of this model and data"):
+            train(configure(*options, *LOCKED, features, out="refused"))
+    with pytest.raises(ConfigError, match=r"set train\.lock=image"):
+        configure(f"init={first}", features)
+    with pytest.raises(CheckpointError, match="no finished features"):
+        train(configure(f"init={first}", *LOCKED, "data.image_features=nowhere", out="refused"))
