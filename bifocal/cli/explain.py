@@ -32,8 +32,10 @@ def explain(
     console.print(found.verdict)
     for one in found.settings:
         _show(one, console)
+    # Of figures that agree there is nothing to tell, unless all do.
+    apart = [gap for gap in found.gaps if gap.difference != 0]
     if found.gaps:
-        console.print(_table(found.gaps))
+        console.print(_table(apart or found.gaps))
     if output is not None:
         write_figures({**asdict(found), "verdict": found.verdict}, output)
 
@@ -51,7 +53,7 @@ def _show(one: Difference, console: Console) -> None:
 def _table(gaps: Sequence[Gap]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("metric", overflow="fold")
-    for title in ("A", "B", "A - B", "of half interval", "turned"):
+    for title in ("A", "B", "A - B", "of half CI", "turned"):
         table.add_column(title, justify="right")
     for gap in gaps:
         table.add_row(

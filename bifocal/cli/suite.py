@@ -38,12 +38,16 @@ def suite(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
 ) -> None:
-    """Measure every cell that is not measured yet, and write one table of all."""
+    """Measure every cell that is not measured yet, and write one table of all.
+
+    A cell that fails does not stop the others; the exit status is then 1.
+    """
     config = load(SuiteConfig, path, overrides or [])
     folder = out or path.with_suffix("")
     place = Place(folder, Path(os.environ.get(DATA_ROOT, "")), pick_device(device))
     working = Console(stderr=True)
     rows: list[Row] = []
+    failed = 0
     try:
         with working.status("") as status:
             for row in run_suite(config, place, status.update):
@@ -51,10 +55,13 @@ def suite(
     finally:
         # What is measured is shown even if the rest is not.
         if rows:
-            _finish(config, rows, folder)
+            failed = _finish(config, rows, folder)
+    if failed:
+        raise typer.Exit(1)
 
 
-def _finish(config: SuiteConfig, rows: list[Row], folder: Path) -> None:
+def _finish(config: SuiteConfig, rows: list[Row], folder: Path) -> int:
+    """Write and show what there is; return how many cells failed."""
     # Imported here: matplotlib is slow to start.
     from bifocal.cli.suite_page import failures, suite_page
 
@@ -73,6 +80,7 @@ def _finish(config: SuiteConfig, rows: list[Row], folder: Path) -> None:
     )
     for written in (*paths, page):
         console.print(str(written), markup=False, soft_wrap=True)
+    return failed
 
 
 def _table(rows: list[Row]) -> Table:

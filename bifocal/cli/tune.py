@@ -50,11 +50,11 @@ def tune(
     ] = None,
     sampler: Annotated[
         Sampler | None,
-        typer.Option(help="How trials are chosen; by default tpe, or manual with [[trial]] alone."),
+        typer.Option(help="How trials are chosen: by default tpe, or manual if all are given."),
     ] = None,
     trials: Annotated[
         int | None,
-        typer.Option(min=1, help="In all, over workers and restarts; a grid's and a list's is all"),
+        typer.Option(min=1, help="In all workers and restarts: by default 20, or the whole list."),
     ] = None,
     metric: Annotated[str, typer.Option(help="Figure of the evaluations to be best.")] = METRIC,
     pruner: Annotated[

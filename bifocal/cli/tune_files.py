@@ -68,6 +68,10 @@ def write_scaled(tuning: Tuning, table: Mapping[str, Any], name: str) -> Path:
 
 def tower(name: str, model: CLIPConfig) -> Tower:
     """Return what the rules of scaling ask of a model; `name` is empty for one without preset."""
-    published = name if name in zoo.LEARNING_RATES else TUNED_IN_THE_PAPER
-    patches = isinstance(model.vision, VisionTransformerConfig)
-    return Tower(name, zoo.LEARNING_RATES[published], patches)
+    published = name in zoo.LEARNING_RATES
+    return Tower(
+        name=name,
+        lr=zoo.LEARNING_RATES[name if published else TUNED_IN_THE_PAPER],
+        published=published,
+        patches=isinstance(model.vision, VisionTransformerConfig),
+    )

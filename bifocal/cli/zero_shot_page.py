@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bifocal.cli.evaluation_table import written
+from bifocal.cli.figures import bounds
 from bifocal.evaluate.calibration import Bin
+from bifocal.evaluate.explain import flatten, shorten
 from bifocal.evaluate.record import Record
 from bifocal.evaluate.zero_shot import ZeroShotResult
 from bifocal.report import (
     Card,
+    Column,
     LinePlot,
     Page,
     Section,
@@ -22,20 +26,24 @@ from bifocal.report import (
 )
 from bifocal.report.markup import Html
 
+SHOWN = 40
+"""Characters of a setting."""
+
 
 def zero_shot_page(result: ZeroShotResult, record: Record) -> Page:
     """Return the page of a result and its record."""
     counts, names = result.confusion().numpy(), result.class_names
     found = result.calibration()
     rows = [
-        {
-            "metric": name,
-            "value": value,
-            "low": record.intervals[name].low if name in record.intervals else None,
-            "high": record.intervals[name].high if name in record.intervals else None,
-        }
+        {"metric": name.replace("_", " "), "value": written(name, value)}
+        | ({"interval": bounds(record.intervals[name])} if name in record.intervals else {})
         for name, value in record.metrics.items()
     ]
+    settings = {
+        name.removeprefix("settings."): shorten(value, "", SHOWN)
+        for name, value in flatten(record).items()
+        if name.startswith("settings.")
+    }
     reliability = [
         _diagram("Reliability, bins of equal width", found.equal_width),
         _diagram("Reliability, bins of equal mass", found.equal_mass),
@@ -51,11 +59,14 @@ def zero_shot_page(result: ZeroShotResult, record: Record) -> Page:
             Card("ECE", f"{found.ece:.1%}", f"mean confidence {found.confidence:.1%}"),
         ],
         sections=[
-            Section("Figures", [table_html(Table(rows))]),
+            Section(
+                "Figures",
+                [table_html(Table(rows, ["metric", "value", Column("interval", "95 % interval")]))],
+            ),
             Section("Calibration", reliability, note=note, columns=2),
             Section("Confusion", [confusion_matrix(counts, names)]),
             Section("Classes", [table_html(class_accuracy(counts, names))]),
-            Section("Settings", [settings_list(dict(record.settings))]),
+            Section("Settings", [settings_list(settings)]),
         ],
         warnings=warnings,
     )

@@ -3,7 +3,8 @@
 scenes:train:100000     built-in scenes: train, val, seen or unseen, and how many
 'shards/*.tar'          tar shards, by pattern or folder
 pairs.csv               a table (CSV, TSV, JSON lines, Parquet) of paths and captions
-folder/                 a folder with shards, one table, or a saved Hugging Face dataset
+folder/                 a folder with shards, one table, or a saved Hugging Face dataset, or with
+                        pictures in one folder a class
 'shards/{000..127}.tar' braces stand for names, and each must be there
 's3://bucket/*.tar'     shards in any store of fsspec, read from a cache on the local disk
 'https://…/{00..99}.tar' the same; a store that cannot list needs braces
@@ -24,6 +25,7 @@ from pydantic import Discriminator, PositiveFloat, Tag
 
 from bifocal.data.braces import expand
 from bifocal.data.captions import CaptionReader, read_class_names
+from bifocal.data.class_folders import ClassFolderSource, has_class_folders
 from bifocal.data.hf_datasets import HuggingFaceSource
 from bifocal.data.mixture import Mixture
 from bifocal.data.patience import Patience
@@ -182,6 +184,9 @@ def _folder(path: Path, reading: Reading) -> Source:
         return _shards(shards, reading)
     if (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists():
         return HuggingFaceSource(path, reading.image_column, reading.caption_column)
+    if not any(one.suffix.lower() in TABLES for one in path.iterdir()) and has_class_folders(path):
+        names = read_class_names(reading.root / reading.classes) if reading.classes else ()
+        return ClassFolderSource(path, names, reading.templates)
     return TableSource(find_table(path), reading.image_column, reading.caption_column)
 
 

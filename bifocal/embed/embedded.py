@@ -152,7 +152,8 @@ class Embedded:
         if faults:
             raise CheckpointError(
                 f"the features in {self.folder} are not of this model and data: "
-                f"{'; '.join(faults[:4])}. Embed again, or leave the features out"
+                f"{'; '.join(faults[:4])}. They were made by '{self.meta['model']['name']}' of "
+                f"'{self.meta['data']['name']}': embed again, or leave the features out"
             )
         return int(np.searchsorted(self.indices, wanted))
 

@@ -226,13 +226,13 @@ def _gap(first: Record, second: Record, metric: str) -> Gap:
     share = abs(difference) / max(widths) if widths and max(widths) > 0 else None
     turned = None
     one, two = first.outcomes.get(metric), second.outcomes.get(metric)
-    if one is not None and two is not None and one.shape == two.shape and _same(first, second):
+    if one is not None and two is not None and _same(first, second, metric):
         turned = int((one != two).sum())
     return Gap(metric, a, b, difference, share, turned)
 
 
-def _same(first: Record, second: Record) -> bool:
+def _same(first: Record, second: Record, metric: str) -> bool:
     """Return whether both are of the same examples in the same order."""
-    one, two = first.outcomes.get("unit"), second.outcomes.get("unit")
+    one, two = first.units(metric), second.units(metric)
     alike = one is not None and two is not None and torch.equal(one, two)
     return alike and first.data.identity == second.data.identity

@@ -49,8 +49,8 @@ class Protocol:
     metric_names: Literal["bifocal", "clip_benchmark"] = "bifocal"
 
     def settings(self) -> dict[str, object]:
-        """Return all choices, for a record."""
-        return asdict(self)
+        """Return all choices, for a record, which has the name by itself."""
+        return {key: value for key, value in asdict(self).items() if key != "name"}
 
 
 PLAIN = Protocol("plain", articles=True)
@@ -87,7 +87,9 @@ PAPER_METRICS: Mapping[str, Metric] = {
     "Rendered SST2": "top1",
     "ImageNet": "top1",
 }
-"""Data sets of the paper and what it counts on each (table 9)."""
+"""Data sets of the paper and what it counts on each: the column "evaluation metric" of its table 9,
+which is of linear probes; taken over for zero-shot. Written from knowledge of the paper, not read
+from it by a program."""
 
 _ALSO: Mapping[str, str] = {
     "cars": "Stanford Cars",

@@ -67,9 +67,8 @@ class Origin:
         settings |= {name: asdict(one) for name, one in data.items() if name != "test"}
         for name, one in stored.items():
             made = one.meta["settings"]
-            settings["embedded"] = settings.get("embedded", {}) | {
-                name: {key: made[key] for key in ("dtype", "precision")}
-            }
+            said = f"{made['dtype']}, computed in {made['precision']}"
+            settings["embedded"] = settings.get("embedded", {}) | {name: said}
         return cls(model, data["test"], settings, seed)
 
 

@@ -54,7 +54,6 @@ class MetricsLog:
             ]
             rows = "".join(json.dumps(row) + "\n" for row in kept)
             write_atomically(self._path, rows.encode())
-            self._file = self._path.open("a", encoding="utf-8", buffering=1)
         self._board = Board(out / "tensorboard", step + 1)
         self._since = time.perf_counter()
         self._pairs = self._losses = self._steps = 0.0
@@ -92,18 +91,17 @@ class MetricsLog:
         """Leave messages to the screen."""
 
     def close(self) -> None:
-        """Flush both files.
+        """Flush what TensorBoard reads.
 
         Raises:
-            CheckpointError: they cannot be written.
+            CheckpointError: it cannot be written.
         """
-        with one_message(f"write {self._path}"):
-            self._file.close()
         self._board.close()
 
     def _write(self, step: int, kind: str, row: Mapping[str, float]) -> None:
-        with one_message(f"write {self._path}"):
-            self._file.write(json.dumps({"step": step, "kind": kind, **row}) + "\n")
+        line = json.dumps({"step": step, "kind": kind, **row}) + "\n"
+        with one_message(f"write {self._path}"), self._path.open("ab", buffering=0) as file:
+            file.write(line.encode())
         self._board.write(step, {f"{kind}/{name}": value for name, value in row.items()})
 
 
@@ -129,7 +127,6 @@ class Board:
             self._events.write_event(Event(step=step, file_version="brain.Event:2"))
             begun = SessionLog(status=SessionLog.START)
             self._events.write_event(Event(step=step, session_log=begun))
-            self._events.flush()
         self._flushed = time.monotonic()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

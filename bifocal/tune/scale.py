@@ -41,11 +41,13 @@ class Tower:
         name: as `model.preset` has it; empty for one that has none.
         lr: the paper's learning rate for it; of an unpublished one that of RN50, which the paper
             tuned.
+        published: whether it is one of the paper's.
         patches: whether its image tower is a Vision Transformer.
     """
 
     name: str
     lr: float
+    published: bool
     patches: bool
 
 
@@ -112,7 +114,7 @@ def _rules(tuned: Tuned, target: Tower) -> dict[str, tuple[Any, str]]:
     """Return the settings that have a rule, each with its value and the rule."""
     ratio = target.lr / tuned.tower.lr
     small = tuned.tower.name or "the tuned model"
-    stands = "" if tuned.tower.name else " (RN50's, for an unpublished one)"
+    stands = "" if tuned.tower.published else " (RN50's, for an unpublished one)"
     ruled: dict[str, tuple[Any, str]] = {
         "model.preset": (target.name, "Sizes and resolution are the larger model's own."),
         "optim.lr": (

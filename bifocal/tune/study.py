@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from bifocal.errors import ConfigError
@@ -104,6 +103,9 @@ class Tuning:
         varied = {key for t in complete for key, d in t.distributions.items() if not d.single()}
         if len(complete) < FEW or len({t.value for t in complete}) < 2 or not varied:
             return {}
+        # Imported here: it brings along scikit-learn if that is there, which is slow to start.
+        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of trials so few that the figure is rough
             evaluator = PedAnovaImportanceEvaluator(target_quantile=TOP)

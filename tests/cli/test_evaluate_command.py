@@ -165,3 +165,66 @@ def test_templates_are_listed(bifocal):
     assert len(said.out.splitlines()) == 80
     assert said.out.startswith("a photo of a {}.\n")
     assert bifocal("evaluate", "templates", "photo").status == 1
+
+
+@pytest.mark.behaviour
+def test_embedded_features_stand_in_for_the_tower(bifocal, model, folders, tmp_path, monkeypatch):
+    pairs, both = "scenes:val:12", tmp_path / "pairs"
+    assert bifocal("embed", model, folders, tmp_path / "set-features").status == 0
+    assert bifocal("embed", model, pairs, both, "--what", "both").status == 0
+    asked = {
+        "zero-shot": (model, folders, "--features", tmp_path / "set-features"),
+        "retrieval": (model, pairs, "--features", both),
+    }
+    plain = {}
+    for verb, (one, data, *_) in asked.items():
+        assert bifocal("evaluate", verb, one, data, "--json", tmp_path / "p.json").status == 0
+        plain[verb] = read_record(tmp_path / "p.json")
+    monkeypatch.setattr("bifocal.model.clip.CLIP.encode_image", None)
+    for verb, arguments in asked.items():
+        said = bifocal("evaluate", verb, *arguments, "--json", tmp_path / "r.json")
+        assert said.status == 0, said.text
+        found = read_record(tmp_path / "r.json")
+        assert found.metrics == pytest.approx(plain[verb].metrics, abs=1e-6)
+        assert found.settings["embedded"] == {"test": "float32, computed in float32"}
+        assert found.data == plain[verb].data
+    for arguments, message in (
+        (("zero-shot", *asked["zero-shot"], "--protocol", "clip_benchmark"), "instead of pillow"),
+        (("zero-shot", model, "scenes:seen:9", *asked["zero-shot"][2:]), "data identity"),
+        (
+            (
+                "linear-probe",
+                model,
+                "--train",
+                "scenes:seen:30",
+                "--test",
+                "scenes:seen:9",
+                "--features",
+                both,
+            ),
+            "are of none of the parts",
+        ),
+    ):
+        said = bifocal("evaluate", *arguments)
+        assert said.status == 1
+        assert message in said.text
+
+
+@pytest.mark.behaviour
+def test_probes_read_features_of_each_part(bifocal, model, folders, tmp_path, monkeypatch):
+    parts = ("--train", folders, "--test", folders)
+    assert bifocal("embed", model, folders, tmp_path / "f", "--kind", "penultimate").status == 0
+    assert (
+        bifocal("evaluate", "linear-probe", model, *parts, "--json", tmp_path / "p.json").status
+        == 0
+    )
+    monkeypatch.setattr("bifocal.model.vision_transformer.VisionTransformer.forward", None)
+    monkeypatch.setattr("bifocal.model.vision_transformer.VisionTransformer.penultimate", None)
+    said = bifocal(
+        *("evaluate", "linear-probe", model, *parts, "--features", tmp_path / "f"),
+        *("--json", tmp_path / "r.json"),
+    )
+    assert said.status == 0, said.text
+    found = read_record(tmp_path / "r.json")
+    assert found.metrics == read_record(tmp_path / "p.json").metrics
+    assert set(found.settings["embedded"]) == {"train", "test"}

@@ -21,6 +21,7 @@ def test_a_published_model_is_planned(bifocal, tmp_path):
             "plan",
             "ViT-B/32",
             "model.vision.layers=2",
+            "model.text.layers=2",
             "--devices",
             256,
             "--precision",

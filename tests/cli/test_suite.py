@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from PIL import Image
 
 from bifocal.cli.compare import compare
@@ -196,12 +197,15 @@ def test_a_cell_that_fails_does_not_stop_the_others(folder, monkeypatch, capsys)
         return plain(cell, *rest)
 
     monkeypatch.setattr(module, "measure", measure)
-    rows = run(
-        folder,
-        "models.gone.source=nowhere",
-        "data.lost.test=nowhere/*.tar",
-        'data.captions.tasks=["retrieval","linear_probe"]',
-    )
+    with pytest.raises(typer.Exit) as ended:
+        run(
+            folder,
+            "models.gone.source=nowhere",
+            "data.lost.test=nowhere/*.tar",
+            'data.captions.tasks=["retrieval","linear_probe"]',
+        )
+    assert ended.value.exit_code == 1
+    rows = rows_of(folder)
     failed = {
         (row["dataset"], row["model"], row["task"]): row["error"] for row in rows if row["error"]
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,21 +12,40 @@ from PIL import Image
 
 import bifocal.compat.clip as clip
 from bifocal.compat.open_clip_tags import TAGS
+from bifocal.inputs import tokenizer as inputs
 from bifocal.inputs.preprocess import Preprocess
 from bifocal.inputs.tokenizer import Tokenizer
 from bifocal.interop import hub, huggingface, open_clip
+from bifocal.interop import vocabulary as files
 from bifocal.model.config import CLIPConfig, TextConfig
 from bifocal.pretrained import Pretrained
 
 __all__ = ["server"]
 
 TEXT = TextConfig(width=16, layers=1, heads=2)
+_pair = functools.cache(inputs._pair)
+_plain_merge = files._merge
+_merges: dict[str, tuple[str, str]] = {}
+
+
+def _merge(entry: str | list[str]) -> tuple[str, str]:
+    key = entry if isinstance(entry, str) else "\n".join(entry)
+    if key not in _merges:
+        _merges[key] = _plain_merge(entry)
+    return _merges[key]
+
+
+_FILES: dict[str, dict[str, bytes]] = {}
+"""What the hub serves; written once, since every test has the same random weights."""
 
 
 @pytest.fixture
 def published(vocabulary: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tokenizer]:
     """The published tokenizer, given to the faces by its path."""
     monkeypatch.setenv(clip.VOCABULARY, str(vocabulary))
+    # Checked types make a second of the 49,000 lines; they are the same ones in every test.
+    monkeypatch.setattr(inputs, "_pair", _pair)
+    monkeypatch.setattr(files, "_merge", _merge)
     clip.published_tokenizer.cache_clear()
     yield clip.published_tokenizer()
     clip.published_tokenizer.cache_clear()
@@ -55,9 +75,11 @@ def served(
         config = config.model_copy(update={"text": TEXT})
         preprocess = Preprocess(image_size=config.vision.image_size)
         models[name] = Pretrained(random_clip(config), published, preprocess)
-        folder = tmp_path / "remote" / repository
-        writer.write(models[name], folder)
-        server.repositories[repository] = {p.name: p.read_bytes() for p in folder.iterdir()}
+        if repository not in _FILES:
+            folder = tmp_path / "remote" / repository
+            writer.write(models[name], folder)
+            _FILES[repository] = {p.name: p.read_bytes() for p in folder.iterdir()}
+        server.repositories[repository] = _FILES[repository]
     for module in (constants, file_download):
         if hasattr(module, "HF_HUB_CACHE"):
             monkeypatch.setattr(module, "HF_HUB_CACHE", str(tmp_path / "cache"))

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 import bifocal.compat.clip as clip
 import bifocal.compat.open_clip as open_clip
+from bifocal.compat.towers import open_clip_model
 from bifocal.errors import CheckpointError, ConfigError
 from bifocal.inputs.tokenizer import Tokenizer
 from bifocal.interop import open_clip as folders
@@ -156,3 +157,31 @@ def test_what_cannot_be_done_is_said(call: Callable, error: type, message: str) 
 def test_half_precision_is_kept(folder: Path) -> None:
     model = open_clip.create_model(f"local-dir:{folder}", precision="pure_bf16")
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parity
+def test_a_classifier_of_many_prompts_is_that_of_few_at_a_time(
+    tiny_vit: CLIPConfig,
+    random_pretrained: Callable[..., Pretrained],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = random_pretrained(tiny_vit)
+    model = open_clip_model(source.model, source.preprocess, output_dict=False)
+    names = [f"{a} {b}" for a in "abcd" for b in "qrstuvwx"]
+    templates = [
+        "a {}.",
+        lambda name: f"the {name} of a {name}",
+        "{}",
+        *(f"{n} {{}}" for n in "efghik"),
+    ]
+
+    def build() -> torch.Tensor:
+        return open_clip.build_zero_shot_classifier(model, source.tokenizer, names, templates)
+
+    together = build()
+    monkeypatch.setattr("bifocal.compat.open_clip_classifier.FEW", 10**6)
+    torch.testing.assert_close(together, build(), atol=2e-6, rtol=0)
+    assert together.shape == (16, len(names))
+    monkeypatch.setattr("bifocal.compat.open_clip_classifier.FEW", 256)
+    monkeypatch.setattr(type(model), "read_text", None)
+    assert torch.equal(build(), together)

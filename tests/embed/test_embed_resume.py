@@ -132,8 +132,8 @@ from bifocal.embed import Job, embed, job
 from bifocal.pretrained import load
 job.BLOCK = 8
 torch.set_num_threads(1)
-source = open_source("scenes:train:200", Reading(image_size=16))
-slowly = lambda done, total: time.sleep(0.02)
+source = open_source("scenes:train:80", Reading(image_size=16))
+slowly = lambda done, total: time.sleep(0.05)
 embed(load(sys.argv[1]), source, sys.argv[2], Job(what="both", batch_size=4), watch=slowly)
 """
 
@@ -154,7 +154,7 @@ def test_killed_is_uninterrupted_bit_for_bit(clip, tmp_path, contents):
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not (out / "meta.json").exists(), "the kill came too late to mean anything"
-    source = open_source("scenes:train:200", Reading(image_size=16))
+    source = open_source("scenes:train:80", Reading(image_size=16))
     model = load(tmp_path / "model")
     for folder in (out, tmp_path / "alone"):
         embed(model, source, folder, BOTH)

@@ -127,13 +127,13 @@ def test_splits_are_stratified_and_whole():
 @pytest.mark.behaviour
 def test_few_shots_are_few_and_more_of_them_are_better():
     train, test = clusters(20, 0, 1.0), clusters(100, 1, 1.0)
-    found = {shots: few_shot_probe(train, test, shots) for shots in (1, 16)}
+    found = {shots: few_shot_probe(train, test, shots, repeats=2) for shots in (1, 16)}
     for shots, few in found.items():
         accuracies = [result.accuracy for result in few.results]
         assert few.shots == shots
-        assert [result.train for result in few.results] == [6 * shots] * 3
+        assert [result.train for result in few.results] == [6 * shots] * 2
         assert few.results[0].validation == 6 * min(shots, 4)
-        assert [result.seed for result in few.results] == [0, 1, 2]
+        assert [result.seed for result in few.results] == [0, 1]
         assert few.mean == pytest.approx(statistics.fmean(accuracies))
         assert few.std == pytest.approx(statistics.stdev(accuracies))
         assert few.results[0].protocol == f"few-shot-{shots}"

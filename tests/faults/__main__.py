@@ -39,7 +39,9 @@ def main() -> None:
     memory = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None  # a kill is no power cut
     with tempfile.TemporaryDirectory(prefix="faults-", dir=memory) as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
-        rows = run_all(faults, Path(folder), long="--short" not in sys.argv)
+        rows, failed = run_all(faults, Path(folder), long="--short" not in sys.argv)
+    if failed:
+        sys.exit(f"not as expected: {', '.join(failed)}")
     if "--write" in sys.argv:
         table = "\n".join(["| fault | injected | outcome |", "|---|---|---|", *rows])
         text = DOCUMENT.read_text("utf-8")

@@ -15,7 +15,7 @@ from faults.processes import Lab, Progress, assert_same, kill, lives
 FRESH_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 """Without it torchrun lends the processes its own store, where those of a restart may find the
 addresses of the dead before their own (pytorch#135712)."""
-STEPS_A_KILL = 24
+STEPS_A_KILL = 20
 """Room for a restart to come further than the kill before it, on a slow machine too."""
 
 
@@ -49,25 +49,25 @@ def killed(folder: Path, draw: random.Random, times: int, *, size: int, fresh: i
     )
 
 
-@fault("kill -9 of one run, at random moments", short=8, long=110, seconds=400, forks=True)
+@fault("kill -9 of one run, at random moments", short=6, long=110, forks=True)
 def one_process(folder: Path, draw: random.Random, times: int) -> Outcome:
     """Kill a run of one process."""
     return killed(folder, draw, times, size=1, fresh=1 if times < 50 else 15)
 
 
-@fault("kill -9 of all of 2 processes", short=1, long=20, seconds=400, forks=True)
+@fault("kill -9 of all of 2 processes", short=0, long=20, forks=True)
 def two_processes(folder: Path, draw: random.Random, times: int) -> Outcome:
     """Kill a run of two processes."""
     return killed(folder, draw, times, size=2, fresh=0)
 
 
-@fault("kill -9 of all of 4 processes", short=0, long=20, seconds=400, forks=True)
+@fault("kill -9 of all of 4 processes", short=0, long=20, forks=True)
 def four_processes(folder: Path, draw: random.Random, times: int) -> Outcome:
     """Kill a run of four processes."""
     return killed(folder, draw, times, size=4, fresh=0)
 
 
-@fault("kill -9 of one of 2 processes under torchrun --max-restarts", short=0, long=3, forks=True)
+@fault("kill -9 of one of 2 processes under torchrun --max-restarts", short=1, long=3, forks=True)
 def one_of_two(folder: Path, draw: random.Random, times: int) -> Outcome:
     """Kill ranks and let torchrun restart the job."""
     return restarted(folder, draw, times, size=2)
@@ -81,7 +81,7 @@ def one_of_four(folder: Path, draw: random.Random, times: int) -> Outcome:
 
 def restarted(folder: Path, draw: random.Random, times: int, *, size: int) -> Outcome:
     """Kill one rank of a job after the other; torchrun alone brings it back."""
-    lab = Lab(folder, steps=60 * (times + 1), environment={FRESH_STORE: "1"})
+    lab = Lab(folder, steps=40 * (times + 1), environment={FRESH_STORE: "1"})
     whole = lab.reference(size)
     options = ("--standalone", f"--nproc-per-node={size}", f"--max-restarts={times}")
     job = lab.start("broken", *options)

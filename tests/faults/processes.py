@@ -175,13 +175,17 @@ def assert_same(one: dict[str, bytes], other: dict[str, bytes]) -> None:
     assert not differ, differ
 
 
-def wait(pid: int) -> int:
+def wait(pid: int, seconds: float = 90) -> int:
     """Return how a process ended: its status, or minus the signal that ended it."""
+    deadline = time.monotonic() + seconds
+    while lives(pid):
+        assert time.monotonic() < deadline, "it hangs"
+        time.sleep(0.005)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def lives(pid: int) -> bool:
-    """Return whether a process that was started here has not ended."""
+    """Return whether a process that was started here has not ended; it is not buried."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
