@@ -19,6 +19,7 @@ from bifocal.cli import (
     search,
     tokenizer,
     train,
+    tune,
 )
 from bifocal.errors import BifocalError, Interrupted
 
@@ -41,6 +42,7 @@ app.command("convert")(convert.convert)
 app.add_typer(tokenizer.app, name="tokenizer")
 app.command("models")(models.models)
 app.command("plan")(plan.plan)
+app.command("tune")(tune.tune)
 
 
 def run() -> None:

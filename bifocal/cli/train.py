@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,17 +74,25 @@ def finish(trained: Trained, console: Console) -> None:
     console.print(f"model {trained.out / 'model'}  report {report}", highlight=False)
 
 
-def train_run(config: RunConfig, console: Console, world: World = ALONE) -> Trained:
+def train_run(
+    config: RunConfig, console: Console, world: World = ALONE, extra: Sequence[Hook] = ()
+) -> Trained:
     """Train the run of `config`, with progress on `console` and everything else in its folder.
 
     A run that is complete is evaluated again and not trained.
+
+    Args:
+        config: the resolved settings.
+        console: shows progress and messages.
+        world: the processes that share the run.
+        extra: hooks beside those that keep the run's records.
 
     Raises:
         BifocalError: the run cannot begin or go on, or the user asked to stop.
     """
     try:
         with nullcontext() if keeps_float16(config) else flushed_denormals():
-            return _train_run(config, console, world)
+            return _train_run(config, console, world, extra)
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise TrainingError(
             f"memory ran out ({str(error).splitlines()[0] if str(error) else 'on the host'}); "
@@ -93,14 +101,14 @@ def train_run(config: RunConfig, console: Console, world: World = ALONE) -> Trai
         ) from None
 
 
-def _train_run(config: RunConfig, console: Console, world: World) -> Trained:
+def _train_run(config: RunConfig, console: Console, world: World, extra: Sequence[Hook]) -> Trained:
     out = _folder(config)
     loss_fn = contrastive_loss(config)
     evaluations = Evaluations(config)
     run = prepare(config, world, lambda message: console.print(message, highlight=False))
     began = time.perf_counter()
     with hooks_of(run, out, console) as hooks:
-        loop.train(run, out, loss_fn, hooks, evaluations)
+        loop.train(run, out, loss_fn, [*hooks, *extra], evaluations)
     seconds = time.perf_counter() - began
     run = run.for_evaluation()
     if world.leads:

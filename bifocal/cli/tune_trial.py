@@ -9,28 +9,21 @@ from __future__ import annotations
 
 import gc
 import math
-import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
 
-from bifocal.cli.evaluations import Evaluations
 from bifocal.cli.run_report import write_report
-from bifocal.cli.train import Trained, hooks_of, keeps_float16, write_results
-from bifocal.errors import BifocalError, CheckpointError, Interrupted, TrainingError
+from bifocal.cli.train import Trained, train_run, write_results
+from bifocal.errors import BifocalError, CheckpointError, Interrupted
 from bifocal.files import write_atomically
-from bifocal.precision import flushed_denormals
 from bifocal.settings import Table, merge
-from bifocal.train import loop
 from bifocal.train.config import RunConfig, resolve_run
-from bifocal.train.folders import one_message, whole_folder
+from bifocal.train.folders import one_message
 from bifocal.train.hooks import Metrics
-from bifocal.train.objective import contrastive_loss
-from bifocal.train.prepare import prepare
 from bifocal.train.state import Run
 from bifocal.train.step import StepMetrics
 from bifocal.tune.recipe import nested, to_toml
@@ -108,28 +101,9 @@ def run_trial(claimed: Claimed, table: Mapping[str, Any], metric: str, console: 
 
 def _trained(config: RunConfig, claimed: Claimed, metric: str, console: Console) -> Trained:
     """Train as `bifocal train` does, with a judge among the hooks."""
-    try:
-        with nullcontext() if keeps_float16(config) else flushed_denormals():
-            trained = _train(config, claimed, metric, console)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise TrainingError("memory ran out") from None
+    world = World(device=pick_device(config.train.device))
+    trained = train_run(config, console, world, [Judge(claimed, metric)])
     write_results(trained, {})
     with one_message(f"write the report to {trained.out}"):
         write_report(trained.run, trained.evaluations, trained.metrics, trained.out)
     return trained
-
-
-def _train(config: RunConfig, claimed: Claimed, metric: str, console: Console) -> Trained:
-    out = claimed.folder
-    evaluations = Evaluations(config)
-    world = World(device=pick_device(config.train.device))
-    run = prepare(config, world, lambda message: console.print(message, highlight=False))
-    began = time.perf_counter()
-    with hooks_of(run, out, console) as hooks:
-        hooks = [*hooks, Judge(claimed, metric)]
-        loop.train(run, out, contrastive_loss(config), hooks, evaluations)
-    seconds = time.perf_counter() - began
-    run = run.for_evaluation()
-    with one_message(f"write {out / 'model'}"), whole_folder(out / "model") as folder:
-        run.pretrained.save(folder)
-    return Trained(run, out, evaluations, evaluations.metrics, seconds)

@@ -26,7 +26,7 @@ from bifocal.report import (
 )
 from bifocal.report.markup import Html
 
-SHOWN = 40
+SHOWN = 24
 """Characters of a setting."""
 
 

@@ -35,16 +35,9 @@ def halting(run, *rest):
         time.sleep(600)
     return quick(run, *rest)
 loop.train_step = halting
-main.app.command("tune")(tune.tune)
 main.run()
 """
 """The command, that halts before the fifth step to be killed there."""
-
-
-@pytest.fixture(autouse=True)
-def _verb():
-    if not any(one.name == "tune" for one in app.registered_commands):
-        app.command("tune")(tune)
 
 
 @pytest.fixture
