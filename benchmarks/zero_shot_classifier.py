@@ -5,10 +5,10 @@
 Both make the same classifier from the same prompts with the same random weights of a published
 architecture, in one process: open_clip by `build_zero_shot_classifier`, which reads every prompt at
 77 tokens; bifocal by `Pretrained.class_weights`, which reads what prompts share once and nothing
-behind their ends. The peer needs a quarter of an hour and more for all 80,000 prompts on two cores, so both are
-timed on some of the classes, in alternation, and bifocal on all of them too; beside that stands the
-time that the peer would take at its own rate. Its rate does not depend on the number of classes;
-bifocal's grows with it, since more prompts share a beginning.
+behind their ends. The peer needs a quarter of an hour and more for all 80,000 prompts on two cores,
+so both are timed on some of the classes, in alternation, and bifocal on all of them too; beside
+that stands the time that the peer would take at its own rate. Its rate does not depend on the
+number of classes; bifocal's grows with it, since more prompts share a beginning.
 
 The status is 1 where bifocal is less than five times as fast on the same classes, or any number of
 the classifier differs by more than 1e-5.

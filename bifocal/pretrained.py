@@ -24,8 +24,9 @@ from bifocal.errors import CheckpointError, ConfigError, did_you_mean
 from bifocal.inputs.preprocess import Preprocess
 from bifocal.inputs.prompts import PHOTO, prompts
 from bifocal.inputs.tokenizer import Tokenizer
-from bifocal.model.clip import CLIP
-from bifocal.model.config import CLIPConfig
+from bifocal.model.build import build_model
+from bifocal.model.clip import CLIP, TwoTowers
+from bifocal.model.config import PREDICTED, CLIPConfig
 from bifocal.model.head import ZeroShotHead, class_means
 from bifocal.model.prefixes import FEW, read_rows
 from bifocal.settings import build
@@ -44,9 +45,9 @@ def quiet(done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A CLIP with all that it needs to read pictures and texts."""
+    """A model with all that it needs to read pictures and texts."""
 
-    model: CLIP
+    model: TwoTowers
     tokenizer: Tokenizer
     preprocess: Preprocess
 
@@ -72,6 +73,23 @@ class Pretrained:
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.model.logit_scale.device
+
+    @property
+    def clip(self) -> CLIP:
+        """The model, for what only the published kind can do.
+
+        Raises:
+            ConfigError: it predicts texts, or its text tower is a bag of words.
+        """
+        config = self.model.config
+        if isinstance(self.model, CLIP) and config.objective == "contrastive":
+            return self.model
+        what = PREDICTED.get(config.objective)
+        raise ConfigError(
+            f"this model {f'predicts {what}' if what else 'reads text as a bag of words'}, where "
+            "one of the published kind is needed: train it with loss.form=softmax and "
+            "model.text.kind=transformer"
+        )
 
     def encode_image(
         self, pictures: Sequence[Picture], batch_size: int = 64
@@ -100,6 +118,9 @@ class Pretrained:
         """Return the classifier that the names make: prompts averaged in embedding space.
 
         Paper section 3.1.4: each class is the renormalised mean of its prompts' features.
+
+        Raises:
+            ConfigError: the model predicts texts; bifocal.evaluate.zero_shot asks it for theirs.
         """
         weights = self.class_weights(prompts(class_names, templates))
         scale = self.model.logit_scale.detach().exp().float().cpu()
@@ -115,12 +136,13 @@ class Pretrained:
         """
         texts = [text for row in rows for text in row]
         total = len(set(texts))
-        if total <= FEW:
+        shares = isinstance(self.model, CLIP) and self.model.config.objective == "contrastive"
+        if total <= FEW or not shares:
             features = self.encode_text(texts)
         else:
             ids = [tuple(self.tokenizer.encode_caption(text)[0]) for text in texts]
             total = len(set(ids))
-            found = read_rows(self.model, ids, lambda done: told(done, total))
+            found = read_rows(self.clip, ids, lambda done: told(done, total))
             features = F.normalize(found, dim=-1).float().cpu()
         return class_means(features, [len(row) for row in rows])
 
@@ -186,7 +208,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Pretrained:
     config, preprocess = describe(folder)
     state = read_weights(folder)
     with torch.device("meta"):
-        model = CLIP(config)
+        model = build_model(config)
     check_state(model, state, folder)
     model.load_state_dict({name: in_full(tensor) for name, tensor in state.items()}, assign=True)
     tokenizer = Tokenizer.load(folder / TOKENIZER)
@@ -245,7 +267,7 @@ def find_model(path: Path) -> Path:
     )
 
 
-def check_state(model: CLIP, state: dict[str, Tensor], origin: Path) -> None:
+def check_state(model: TwoTowers, state: dict[str, Tensor], origin: Path) -> None:
     """Compare names and shapes of weights with what the configuration says.
 
     Raises:

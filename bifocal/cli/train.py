@@ -25,7 +25,7 @@ from bifocal.train.config import RunConfig
 from bifocal.train.folders import one_message, whole_folder
 from bifocal.train.hooks import Hook, Metrics
 from bifocal.train.log import MetricsLog
-from bifocal.train.objective import contrastive_loss
+from bifocal.train.objective import loss_of
 from bifocal.train.prepare import prepare
 from bifocal.train.rejected import RejectedLog
 from bifocal.train.stages import load_stages
@@ -103,7 +103,7 @@ def train_run(
 
 def _train_run(config: RunConfig, console: Console, world: World, extra: Sequence[Hook]) -> Trained:
     out = _folder(config)
-    loss_fn = contrastive_loss(config)
+    loss_fn = loss_of(config)
     evaluations = Evaluations(config)
     run = prepare(config, world, lambda message: console.print(message, highlight=False))
     began = time.perf_counter()

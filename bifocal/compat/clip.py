@@ -74,7 +74,7 @@ def load(
     size, mean, std = found.preprocess.image_size, found.preprocess.mean, found.preprocess.std
     if found.model.config.init_logit_bias is not None:
         raise CheckpointError(f"'{name}' has a logit bias, which OpenAI's interface does not know")
-    return clip_model(found.model), Transform(size, mean, std)
+    return clip_model(found.clip), Transform(size, mean, std)
 
 
 def tokenize(

@@ -56,7 +56,7 @@ def load(
         return model.eval(), transform, open_clip.get_tokenizer(model_name)
     found = loading.load(pretrained or model_name, device, cache_dir=cache_dir)
     preprocess, tokenizer = found.preprocess, found.tokenizer
-    model = open_clip_model(found.model, preprocess, output_dict=False).eval()
+    model = open_clip_model(found.clip, preprocess, output_dict=False).eval()
     transform = Transform(preprocess.image_size, preprocess.mean, preprocess.std)
     return model, transform, OpenClipTokenizer(tokenizer, tokenizer.context_length)
 

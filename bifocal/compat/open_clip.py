@@ -120,7 +120,7 @@ def create_model(
     update = {key: tuple(value) for key, value in given.items() if value is not None}
     preprocess = found.preprocess.model_copy(update=update)
     dtype = _DTYPES[options.get("precision", "fp32")]
-    network = found.model.to(device=options.get("device", "cpu"), dtype=dtype)
+    network = found.clip.to(device=options.get("device", "cpu"), dtype=dtype)
     return open_clip_model(network, preprocess, bool(options.get("output_dict")))
 
 

@@ -30,7 +30,7 @@ class PeerModel(TextTransformer):
     def __init__(self, source: CLIP) -> None:
         config = source.config
         with torch.device("meta"):
-            super().__init__(config.text, config.embed_dim, config.activation)
+            super().__init__(config.text_transformer, config.embed_dim, config.activation)
         text = {n: t for n, t in source.state_dict().items() if n in self.state_dict()}
         self.load_state_dict(text, assign=True)
         self.config = config

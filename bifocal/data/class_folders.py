@@ -8,6 +8,7 @@ ImageFolder has them. A folder's name is its class's, with `_` read as a space. 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -110,9 +111,10 @@ def class_folders(root: Path) -> tuple[str, ...]:
 
 
 def has_class_folders(root: Path) -> bool:
-    """Return whether some folder in `root` holds a picture, at any depth."""
+    """Return whether two folders in `root` hold a picture, at any depth: one is no choice."""
     try:
-        return any(next(_walk(root / name), None) for name in class_folders(root))
+        holding = (name for name in class_folders(root) if next(_walk(root / name), None))
+        return len(list(itertools.islice(holding, 2))) == 2
     except DataError:
         return False
 

@@ -26,12 +26,15 @@ class Prompting:
         classes: names of the classes; those of the data if None.
         protocol: rules of filling and of logits.
         cache: where classifiers are kept; None for nowhere.
+        per_token: whether a model that predicts texts is asked for the mean log-likelihood of a
+            prompt's tokens, in which longer names are at no disadvantage, and not for the sum.
     """
 
     templates: Templates = PHOTO
     classes: ClassNames | None = None
     protocol: Protocol = PLAIN
     cache: ClassifierCache | None = None
+    per_token: bool = False
 
     def named(self, labels: Sequence[str]) -> ClassNames:
         """Return the classes in the order of a source's labels.

@@ -17,10 +17,12 @@ from torch import Tensor
 from bifocal.data.loader import Skips, read_image
 from bifocal.data.sample import Sample, Source
 from bifocal.embed import Embedded, Encoded, Kind, stored_pictures
-from bifocal.errors import DataError
+from bifocal.errors import ConfigError, DataError
 from bifocal.pretrained import Pretrained, Told, quiet
 
 BATCH = 250
+Read = Callable[[Tensor], Tensor]
+"""Normalised pictures to one row each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ def encode_pictures(
     source: Source,
     how: Pictures = ALL,
     told: Told = quiet,
+    read: Read | None = None,
 ) -> Encoded:
     """Return features of the pictures of a source.
 
@@ -57,25 +60,33 @@ def encode_pictures(
         source: of the pictures.
         how: which of them, and what of them.
         told: hears after every batch how many pictures of how many are done.
+        read: what is made of normalised pictures instead of features.
 
     Raises:
         DataError: none can be read, or too many cannot.
         CheckpointError: the stored features are not of this model and data.
+        ConfigError: features are stored, but something else is asked for.
     """
     if how.stored is not None:
+        if read is not None:
+            raise ConfigError(
+                f"features in {how.stored.folder} do not say what this model predicts: leave them "
+                "out, and its pictures are read"
+            )
         return _from_folder(how.stored, pretrained, source, how)
     skips = Skips()
     count = min(len(source), how.limit or len(source))
+    read = read or _tower(pretrained, how.kind)
     parts: list[Tensor] = []
     kept: list[tuple[int, Sample]] = []
     with ThreadPoolExecutor(max(1, how.threads)) as pool:
         for span in _spans(count):
-            read = pool.map(lambda n: _fitted(pretrained, source, n, skips), span)
-            good = [one for one in read if one is not None]
+            fitted = pool.map(lambda n: _fitted(pretrained, source, n, skips), span)
+            good = [one for one in fitted if one is not None]
             if good:
                 images = torch.stack([image for _, _, image in good]).to(pretrained.device)
                 normal = pretrained.preprocess.normalize(images)
-                parts.append(_tower(pretrained, how.kind)(normal).float().cpu())
+                parts.append(read(normal).float().cpu())
                 kept += [(index, sample) for index, sample, _ in good]
             told(span.stop, count)
     if not kept:
@@ -91,7 +102,7 @@ def encode_pictures(
     )
 
 
-def _tower(pretrained: Pretrained, kind: Kind) -> Callable[[Tensor], Tensor]:
+def _tower(pretrained: Pretrained, kind: Kind) -> Read:
     model = pretrained.model
     return model.visual.penultimate if kind == "penultimate" else model.encode_image
 

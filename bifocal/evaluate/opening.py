@@ -1,8 +1,7 @@
 """A split of a data set, and a model, as an evaluation's protocol reads them.
 
-CLIP_benchmark's folders hold several splits and templates, folders by class name their labels; any
-other text of a setting means what `data.sources` says. Under CLIP_benchmark's protocol Pillow
-resizes.
+CLIP_benchmark's folders hold several splits and templates; any other text of a setting means what
+`data.sources` says, and is one split by itself. Under CLIP_benchmark's protocol Pillow resizes.
 """
 
 from __future__ import annotations
@@ -11,11 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bifocal.data.benchmark_folder import is_benchmark_folder, open_benchmark_folder
-from bifocal.data.captions import read_class_names
-from bifocal.data.class_folders import ClassFolderSource, has_class_folders
 from bifocal.data.sample import Source
 from bifocal.data.sources import Reading, open_source
-from bifocal.data.tables import TABLES
 from bifocal.evaluate.protocol import CLIP_BENCHMARK
 from bifocal.identity import DataIdentity, identify_data
 from bifocal.inputs.pillow import PillowPreprocess
@@ -54,9 +50,6 @@ def open_split(spec: str, reading: Reading, split: str = "test") -> Opened:
     if path.is_dir() and is_benchmark_folder(path):
         found = open_benchmark_folder(path, split)
         return Opened(spec, found.source, found.templates, found.split)
-    if path.is_dir() and _is_class_folders(path):
-        names = read_class_names(reading.root / reading.classes) if reading.classes else ()
-        return Opened(spec, ClassFolderSource(path, names, reading.templates))
     return Opened(spec, open_source(spec, reading))
 
 
@@ -66,10 +59,3 @@ def as_read_by(pretrained: Pretrained, protocol: str) -> Pretrained:
         return pretrained
     plain = pretrained.preprocess.model_dump()
     return replace(pretrained, preprocess=PillowPreprocess(**plain))
-
-
-def _is_class_folders(path: Path) -> bool:
-    known = (*TABLES, ".tar")
-    others = any(p.suffix.lower() in known for p in path.iterdir() if p.is_file())
-    described = any((path / f"dataset_{kind}.json").exists() for kind in ("info", "dict"))
-    return not others and not described and has_class_folders(path)

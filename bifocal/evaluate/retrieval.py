@@ -27,7 +27,7 @@ from bifocal.evaluate.protocol import PLAIN, Protocol
 from bifocal.evaluate.ranks import Relevance, rank_both
 from bifocal.evaluate.statistics import STANDARD, Bootstrap, Interval, interval
 from bifocal.loss.objective import ContrastiveLoss
-from bifocal.model.clip import CLIP
+from bifocal.model.clip import TwoTowers
 from bifocal.pretrained import Pretrained, Told, quiet
 from bifocal.types import Features
 
@@ -198,7 +198,7 @@ def chance(own: Int[Tensor, " queries"], total: int, k: int) -> float:
 
 
 def validation_loss(
-    result: RetrievalResult, model: CLIP, loss: ContrastiveLoss, batch_size: int
+    result: RetrievalResult, model: TwoTowers, loss: ContrastiveLoss, batch_size: int
 ) -> float:
     """Return the mean training loss over held-out batches.
 

@@ -15,6 +15,7 @@ from bifocal.errors import ConfigError, DataError
 from bifocal.evaluate.calibration import Calibration, calibration
 from bifocal.evaluate.classifier import Prompting, build_head
 from bifocal.evaluate.features import ALL, Pictures, encode_pictures
+from bifocal.evaluate.likelihood import Likelihoods
 from bifocal.evaluate.metrics import confusion, mean_over_classes, rank_of_best, roc_auc, share
 from bifocal.evaluate.protocol import PLAIN, Metric, Protocol
 from bifocal.evaluate.statistics import STANDARD, Bootstrap, Interval, interval
@@ -174,6 +175,9 @@ def classify(
 ) -> ZeroShotResult:
     """Classify a source's pictures by a protocol.
 
+    A contrastive model compares pictures with classes; one that predicts texts is asked how likely
+    each class's prompts are, given the picture.
+
     Args:
         pretrained: the model.
         source: labelled pictures.
@@ -191,13 +195,18 @@ def classify(
     # What is wrong with the names is known before pictures are read.
     classes = prompting.named(source.class_names)
     rows = prompting.prompts(classes)
-    seen = encode_pictures(pretrained, source, how, told.get("pictures", quiet))
+    predicts = pretrained.model.config.objective != "contrastive"
+    read = Likelihoods(pretrained, rows, per_token=prompting.per_token) if predicts else None
+    seen = encode_pictures(pretrained, source, how, told.get("pictures", quiet), read)
     if (seen.labels < 0).any():
         raise DataError("some pictures have captions but no label: zero-shot needs NAME.cls")
-    head = build_head(pretrained, rows, prompting, told.get("prompts", quiet))
+    logits = seen.features
+    if not predicts:
+        head = build_head(pretrained, rows, prompting, told.get("prompts", quiet))
+        logits = head.logits(seen.features)
     return ZeroShotResult(
         class_names=classes.shown,
-        logits=head.logits(seen.features),
+        logits=logits,
         labels=seen.labels,
         indices=seen.indices,
         skipped=seen.skipped,

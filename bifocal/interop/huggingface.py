@@ -46,7 +46,7 @@ def read(folder: Path, hints: Hints) -> Pretrained:
     config, preprocess = read_config(folder)
     check_activation(hints, folder / CONFIG, config.activation)
     state = to_openai(_read_weights(folder).state)
-    tokenizer = find_tokenizer(config.text, hints, folder, folder)
+    tokenizer = find_tokenizer(config.text_transformer, hints, folder, folder)
     return assemble(config, state, tokenizer, preprocess, folder)
 
 
@@ -70,7 +70,7 @@ def write(pretrained: Pretrained, folder: Path) -> None:
     Raises:
         CheckpointError: the model has what `CLIPModel` has not, or it cannot be written.
     """
-    config = format_config(pretrained.model.config)
+    config = format_config(pretrained.clip.config)
     state = {n: t.contiguous() for n, t in to_huggingface(pretrained.model.state_dict()).items()}
     processor = format_preprocess(pretrained.preprocess)
     try:

@@ -92,7 +92,7 @@ def format_config(config: CLIPConfig) -> dict[str, Any]:
     Raises:
         CheckpointError: the image tower is a ResNet, or the model has a logit bias.
     """
-    vision, text = config.vision, config.text
+    vision, text = config.vision, config.text_transformer
     if not isinstance(vision, VisionTransformerConfig):
         raise CheckpointError(
             "Hugging Face's CLIPModel has no ResNet tower: convert to openai or open_clip instead"

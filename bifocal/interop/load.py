@@ -116,9 +116,9 @@ def read_tokenizer(folder: Path, hints: Hints) -> Tokenizer:
         TokenizerError: no vocabulary was found for it.
     """
     if (folder / open_clip.CONFIG).is_file():
-        text = open_clip.read_config(folder)[0].text
+        text = open_clip.read_config(folder)[0].text_transformer
     elif _model_type(folder) is not None:
-        text = huggingface.read_config(folder)[0].text
+        text = huggingface.read_config(folder)[0].text_transformer
     else:
         return pretrained.load(folder).tokenizer
     return find_tokenizer(text, hints, folder, folder)

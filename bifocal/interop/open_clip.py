@@ -45,7 +45,7 @@ def read(folder: Path, hints: Hints) -> Pretrained:
     config, preprocess = read_config(folder)
     check_activation(hints, folder / CONFIG, config.activation)
     state = to_openai(read_weights(find_weights(folder)).state)
-    tokenizer = find_tokenizer(config.text, hints, folder, folder)
+    tokenizer = find_tokenizer(config.text_transformer, hints, folder, folder)
     return assemble(config, state, tokenizer, preprocess, folder)
 
 
@@ -83,7 +83,7 @@ def write(pretrained: Pretrained, folder: Path) -> None:
     Raises:
         CheckpointError: it cannot be written.
     """
-    config, preprocess = pretrained.model.config, pretrained.preprocess
+    config, preprocess = pretrained.clip.config, pretrained.preprocess
     table = {
         "model_cfg": format_config(config),
         "preprocess_cfg": {

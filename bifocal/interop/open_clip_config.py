@@ -124,7 +124,7 @@ def format_config(config: CLIPConfig) -> dict[str, Any]:
         "quick_gelu": config.activation == "quick_gelu",
         "init_logit_scale": math.log(1 / config.init_temperature),
         "vision_cfg": vision,
-        "text_cfg": config.text.model_dump(),
+        "text_cfg": config.text_transformer.model_dump(exclude={"kind"}),
     }
     if config.init_logit_bias is not None:
         table["init_logit_bias"] = config.init_logit_bias

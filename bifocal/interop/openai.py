@@ -45,7 +45,7 @@ def read(path: Path, hints: Hints) -> Pretrained:
     published = weights.storage is Storage.TORCHSCRIPT
     state = only_weights(to_openai(only_weights(weights.state)))
     config = _architecture(state, hints, published, path)
-    tokenizer = find_tokenizer(config.text, hints, path, None)
+    tokenizer = find_tokenizer(config.text_transformer, hints, path, None)
     return assemble(config, state, tokenizer, _preprocess(config), path)
 
 
@@ -114,14 +114,14 @@ def _preprocess(config: CLIPConfig) -> Preprocess:
 
 def _check_expressible(pretrained: Pretrained) -> None:
     """Refuse what OpenAI's package would silently build differently from the same weights."""
-    config = pretrained.model.config
-    vision = config.vision
+    config = pretrained.clip.config
+    vision, text = config.vision, config.text_transformer
     width = vision.feature_width if isinstance(vision, ModifiedResNetConfig) else vision.width
     faults = {
         f"its activation is {config.activation}, not quick_gelu": config.activation != "quick_gelu",
         "it has a logit bias": config.init_logit_bias is not None,
-        "its heads are not 64 channels wide": (vision.heads, config.text.heads)
-        != (layout.heads(width), layout.heads(config.text.width)),
+        "its heads are not 64 channels wide": (vision.heads, text.heads)
+        != (layout.heads(width), layout.heads(text.width)),
         "its pictures have another mean or deviation": pretrained.preprocess != _preprocess(config),
     }
     found = [fault for fault, present in faults.items() if present]

@@ -59,7 +59,7 @@ def assemble(
         CheckpointError: the parts do not belong together; the message names the origin.
     """
     stages = config.vision.layers
-    layers = config.text.layers + (stages if isinstance(stages, int) else sum(stages))
+    layers = config.text_transformer.layers + (stages if isinstance(stages, int) else sum(stages))
     if layers > len(state):
         raise CheckpointError(f"{origin} has {len(state)} weights, too few for {layers} layers")
     with torch.device("meta"):

@@ -15,7 +15,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bifocal.errors import ConfigError
-from bifocal.model.config import CLIPConfig, ModifiedResNetConfig, VisionTransformerConfig
+from bifocal.model.config import (
+    PREDICTED,
+    CLIPConfig,
+    ModifiedResNetConfig,
+    VisionTransformerConfig,
+)
 from bifocal.model.layers import ResidualAttentionBlock, Transformer
 from bifocal.model.modified_resnet import Bottleneck, ModifiedResNet
 from bifocal.model.text_transformer import TextTransformer
@@ -26,36 +31,54 @@ MAX_LOGIT_SCALE = 100.0
 Tower = Literal["image", "text"]
 
 
-class CLIP(TextTransformer):
-    """Both towers, their linear projections and the learnable temperature.
+class TwoTowers(nn.Module):
+    """An image tower beside a text tower of any kind, and the learnable temperature.
 
-    Args:
-        config: the architecture.
-        seed: of the random initial weights; the same seed gives the same weights everywhere.
+    A text tower's class is the other parent of a whole model, and comes first, since the published
+    layout keeps its parameters at the root.
     """
 
+    config: CLIPConfig
+    visual: VisionTransformer | ModifiedResNet
     logit_scale: nn.Parameter
     """Logarithm of the multiplier, as in published checkpoints."""
     logit_bias: nn.Parameter | None
     """Added to the logits, for models of a sigmoid loss; None for the paper's."""
+    locked: Tower | None
+    context_length: int
+    vocab_size: int
+    token_embedding: nn.Embedding
+    text_projection: nn.Parameter
 
-    def __init__(self, config: CLIPConfig, seed: int = 0) -> None:
-        super().__init__(config.text, config.embed_dim, config.activation)
-        self.locked: Tower | None = None
+    def complete(self, config: CLIPConfig, seed: int) -> None:
+        """Set an image tower and a temperature beside the text tower, and draw the weights."""
+        self.locked = None
         self.config = config
-        self.visual: VisionTransformer | ModifiedResNet = _image_tower(config)
+        self.visual = _image_tower(config)
         self.logit_scale = nn.Parameter(torch.empty(()))
         biased = config.init_logit_bias is not None
         self.register_parameter("logit_bias", nn.Parameter(torch.empty(())) if biased else None)
         if not self.logit_scale.is_meta:
             self.initialize(torch.Generator().manual_seed(seed))
 
-    def encode_image(
+    def read_text(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch embed_dim"]:
+        """Return text features, not normalised; the text tower's."""
+        raise NotImplementedError
+
+    def initialize_text(self, generator: torch.Generator) -> None:
+        """Draw every weight of the text tower anew; the text tower's."""
+        raise NotImplementedError
+
+    def text_modules(self) -> list[nn.Module]:
+        """Return the text tower's modules, those that stand in others left out."""
+        return [self.token_embedding]
+
+    def read_image(
         self,
         images: Float[Tensor, "batch 3 height height"],
         kept: Int[Tensor, "batch kept"] | None = None,
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Return image features of unit norm for normalised pictures.
+        """Return image features, not normalised, for normalised pictures.
 
         Args:
             images: normalised pictures of the model's size.
@@ -71,13 +94,31 @@ class CLIP(TextTransformer):
                 "prepare them with the model's own preprocessing"
             )
         if kept is None:
-            return F.normalize(self.visual(images), dim=-1)
+            return self.visual(images)
         if not isinstance(self.visual, VisionTransformer):
             raise ConfigError("only a Vision Transformer reads patches: leave patch dropout at 0")
-        return F.normalize(self.visual(images, kept), dim=-1)
+        return self.visual(images, kept)
+
+    def encode_image(
+        self,
+        images: Float[Tensor, "batch 3 height height"],
+        kept: Int[Tensor, "batch kept"] | None = None,
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """Return image features of unit norm; see `read_image`."""
+        return F.normalize(self.read_image(images, kept), dim=-1)
 
     def encode_text(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch embed_dim"]:
-        """Return text features of unit norm for token ids."""
+        """Return text features of unit norm for token ids.
+
+        Raises:
+            ConfigError: the model predicts texts and has no features of them.
+        """
+        if self.config.objective != "contrastive":
+            raise ConfigError(
+                f"this model predicts {PREDICTED[self.config.objective]} and has no text features: "
+                "bifocal evaluate zero-shot asks it for likelihoods; for text features train with "
+                "loss.form=softmax"
+            )
         return F.normalize(self.read_text(tokens), dim=-1)
 
     def features(
@@ -124,7 +165,7 @@ class CLIP(TextTransformer):
         others = {id(self.logit_scale), id(self.logit_bias), *map(id, self.visual.parameters())}
         return [p for p in self.parameters() if id(p) not in others]
 
-    def train(self, mode: bool = True) -> CLIP:
+    def train(self, mode: bool = True) -> TwoTowers:
         """Choose between training and evaluation; a locked tower stays in evaluation."""
         super().train(mode)
         if self.locked == "image":
@@ -143,7 +184,8 @@ class CLIP(TextTransformer):
         All blocks of a tower share their code. Captions are padded to a multiple of 16 tokens, so
         that it is made for a handful of lengths.
         """
-        self.length_multiple = 16
+        if isinstance(self, TextTransformer):
+            self.length_multiple = 16
         for module in self.modules():
             if isinstance(module, ResidualAttentionBlock | Bottleneck):
                 module.compile(dynamic=False)
@@ -156,6 +198,26 @@ class CLIP(TextTransformer):
         self.logit_scale.fill_(math.log(1 / self.config.init_temperature))
         if self.logit_bias is not None:
             self.logit_bias.fill_(self.config.init_logit_bias or 0.0)
+
+
+class CLIP(TextTransformer, TwoTowers):
+    """Both towers of the paper, their linear projections and the learnable temperature.
+
+    Args:
+        config: the architecture.
+        seed: of the random initial weights; the same seed gives the same weights everywhere.
+
+    Raises:
+        ConfigError: the text tower is a bag of words; see bifocal.model.build.
+    """
+
+    def __init__(self, config: CLIPConfig, seed: int = 0) -> None:
+        super().__init__(config.text_transformer, config.embed_dim, config.activation)
+        self.complete(config, seed)
+
+    def text_modules(self) -> list[nn.Module]:
+        """Return the text tower's modules, those that stand in others left out."""
+        return [self.transformer, self.token_embedding]
 
 
 def _image_tower(config: CLIPConfig) -> VisionTransformer | ModifiedResNet:

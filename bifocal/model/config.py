@@ -9,11 +9,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, model_validator
 
+from bifocal.errors import ConfigError
 from bifocal.settings import Settings
 
 Activation = Literal["quick_gelu", "gelu"]
+Objective = Literal["contrastive", "bag_of_words", "caption"]
+"""What training taught a model, and so what it can be asked: to say which texts and pictures belong
+together, which words a picture's caption holds, or what the caption is."""
 
 HEAD_WIDTH = 64
+
+PREDICTED = {"bag_of_words": "the words of captions", "caption": "captions"}
+"""What a model of a predictive objective predicts, in words."""
 
 
 class VisionTransformerConfig(Settings):
@@ -90,6 +97,7 @@ VisionConfig = Annotated[
 class TextConfig(Settings):
     """The text tower: a causal transformer read at the end-of-text token."""
 
+    kind: Literal["transformer"] = "transformer"
     context_length: PositiveInt = 77
     vocab_size: PositiveInt = 49408
     width: PositiveInt = 512
@@ -102,17 +110,65 @@ class TextConfig(Settings):
         return self
 
 
+class BagOfWordsConfig(Settings):
+    """A text tower that knows words and not their order (paper section 2.3, figure 2)."""
+
+    kind: Literal["bag_of_words"] = "bag_of_words"
+    context_length: PositiveInt = 77
+    vocab_size: PositiveInt = 49408
+    width: PositiveInt = 512
+
+
+def _text_type(value: Any) -> str:
+    if isinstance(value, dict):
+        return "BagOfWordsConfig" if value.get("kind") == "bag_of_words" else "TextConfig"
+    return type(value).__name__
+
+
+AnyTextConfig = Annotated[
+    Annotated[TextConfig, Tag("TextConfig")] | Annotated[BagOfWordsConfig, Tag("BagOfWordsConfig")],
+    Discriminator(_text_type),
+]
+
+
 class CLIPConfig(Settings):
     """Both towers, the space where they meet and the temperature."""
 
     embed_dim: PositiveInt
     vision: VisionConfig
-    text: TextConfig = Field(default_factory=TextConfig)
+    text: AnyTextConfig = Field(default_factory=TextConfig)
     activation: Activation = "quick_gelu"
+    objective: Objective = "contrastive"
+    """Follows from loss.form where a run is configured. The weights have the same names and shapes
+    for every objective."""
     init_temperature: float = Field(default=0.07, gt=0)
     """Start of the learnable temperature; logit_scale starts at its inverse (section 2.5)."""
     init_logit_bias: float | None = None
     """Start of a learnable bias of the logits; None for the paper's models, which have none."""
+
+    @property
+    def text_transformer(self) -> TextConfig:
+        """The text tower's settings, where it is a transformer.
+
+        Raises:
+            ConfigError: it is a bag of words.
+        """
+        if not isinstance(self.text, TextConfig):
+            raise ConfigError(
+                "the text tower is a bag of words, and only a transformer will do here: train one "
+                "with model.text.kind=transformer"
+            )
+        return self.text
+
+    @model_validator(mode="after")
+    def _check(self) -> CLIPConfig:
+        needed = {"bag_of_words": "bag_of_words", "caption": "transformer"}.get(self.objective)
+        if needed and self.text.kind != needed:
+            raise ValueError(
+                f"a model that predicts {PREDICTED[self.objective]} needs "
+                f"model.text.kind={needed}, got {self.text.kind}"
+            )
+        return self
 
 
 def _check_heads(width: int, heads: int) -> None:

@@ -15,13 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bifocal.errors import ConfigError
-from bifocal.model.clip import CLIP
+from bifocal.model.clip import TwoTowers
 
 CAPTION_POSITIONS = "positional_embedding"
 PICTURE_POSITIONS = ("visual.positional_embedding", "visual.attnpool.positional_embedding")
 
 
-def fitted_state(state: Mapping[str, Tensor], model: CLIP) -> dict[str, Tensor]:
+def fitted_state(state: Mapping[str, Tensor], model: TwoTowers) -> dict[str, Tensor]:
     """Return a state dict whose positional embeddings have the sizes that `model` expects.
 
     Everything else is left as it is, to be compared when it is loaded.
@@ -34,7 +34,7 @@ def fitted_state(state: Mapping[str, Tensor], model: CLIP) -> dict[str, Tensor]:
     for name in PICTURE_POSITIONS:
         if name in state and name in expected:
             fitted[name] = stretched(state[name], len(expected[name]))
-    if CAPTION_POSITIONS in state:
+    if CAPTION_POSITIONS in state and CAPTION_POSITIONS in expected:
         known, wanted = len(state[CAPTION_POSITIONS]), len(expected[CAPTION_POSITIONS])
         if wanted > known:
             raise ConfigError(

@@ -61,13 +61,16 @@ class TextTransformer(nn.Module):
             )
         end = tokens.argmax(dim=-1)
         length = int(end.max()) + 1 if tokens.device.type != "meta" else tokens.shape[1]
-        tokens = tokens[:, :length]
-        if missing := min(-length % self.length_multiple, self.context_length - length):
-            tokens, length = F.pad(tokens, (0, missing)), length + missing
-        x = self.token_embedding(tokens)
-        x = self.transformer(x + self.positional_embedding[:length].to(x.dtype))
+        x = self.token_embedding(self.padded(tokens[:, :length]))
+        x = self.transformer(x + self.positional_embedding[: x.shape[1]].to(x.dtype))
         at_end = x[torch.arange(len(x), device=x.device), end]
         return self.ln_final(at_end) @ self.text_projection
+
+    def padded(self, tokens: Int[Tensor, "batch length"]) -> Int[Tensor, "batch padded"]:
+        """Return rows of a length that `length_multiple` and the context allow."""
+        length = tokens.shape[1]
+        missing = min(-length % self.length_multiple, self.context_length - length)
+        return F.pad(tokens, (0, missing)) if missing else tokens
 
     @torch.no_grad()
     def initialize_text(self, generator: torch.Generator) -> None:

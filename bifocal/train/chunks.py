@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from bifocal.data.batch import Batch
 from bifocal.model.config import VisionTransformerConfig
@@ -92,15 +93,20 @@ def backward(features: Features, gradients: Features) -> None:
     torch.autograd.backward([output for output, _ in pairs], [seed for _, seed in pairs])
 
 
-def _read(run: Run, chunk: Batch) -> Features:
+def pictures(run: Run, chunk: Batch) -> tuple[Tensor, Tensor | None]:
+    """Return normalised pictures, and the patches of each that are read where some are left out."""
     config = run.config
     kept = None
     if config.train.patch_dropout and isinstance(config.model.vision, VisionTransformerConfig):
         patches = config.model.vision.patches
         kept = kept_patches(chunk.positions, patches, config.train.patch_dropout, config.seed)
-    with autocast(config.train.precision, run.world.device):
+    return run.preprocess.normalize(chunk.images), kept
+
+
+def _read(run: Run, chunk: Batch) -> Features:
+    with autocast(run.config.train.precision, run.world.device):
         if chunk.images.ndim == 2:  # a locked tower has read them already
             text = run.model.encode_text(chunk.tokens)
             return Features(chunk.images, text, run.model.logit_scale.exp(), run.model.logit_bias)
-        images = run.preprocess.normalize(chunk.images)
+        images, kept = pictures(run, chunk)
         return run.model.features(images, chunk.tokens, kept)

@@ -19,7 +19,7 @@ from bifocal.inputs.preprocess import OPENAI_MEAN, OPENAI_STD, Augment, Preproce
 from bifocal.inputs.prompts import PHOTO
 from bifocal.loss.tiled import SIDE
 from bifocal.model import zoo
-from bifocal.model.config import CLIPConfig, VisionTransformerConfig
+from bifocal.model.config import CLIPConfig, Objective, VisionTransformerConfig
 from bifocal.optim.statistics import Statistics
 from bifocal.precision import Precision
 from bifocal.pretrained import describe, find_model
@@ -107,15 +107,28 @@ class OptimConfig(Settings):
     weights themselves."""
 
 
-class LossConfig(Settings):
-    """Which contrastive loss, and how it is computed."""
+OBJECTIVES: dict[str, Objective] = {
+    "softmax": "contrastive",
+    "sigmoid": "contrastive",
+    "bag_of_words": "bag_of_words",
+    "caption": "caption",
+}
+"""What a loss teaches a model."""
 
-    form: Literal["softmax", "sigmoid"] = "softmax"
-    """The paper's, or SigLIP's, which needs model.init_logit_bias."""
+
+class LossConfig(Settings):
+    """Which loss, and how it is computed."""
+
+    form: Literal["softmax", "sigmoid", "bag_of_words", "caption"] = "softmax"
+    """The paper's contrastive one, or SigLIP's, which needs model.init_logit_bias; or, to compare
+    with them (figure 2), predicting the words of a caption, which needs
+    model.text.kind=bag_of_words, or the caption itself."""
     sharing: bool = False
-    """Whether pairs with the same picture or caption count as each other's partners."""
+    """Whether pairs with the same picture or caption count as each other's partners; contrastive
+    losses only."""
     tile: NonNegativeInt = SIDE
-    """Side of the tiles of the similarity matrix; 0 computes it whole, the plain way."""
+    """Side of the tiles of a contrastive loss's similarity matrix; 0 computes it whole, the plain
+    way."""
 
 
 class ScheduleConfig(Settings):
@@ -216,7 +229,31 @@ class RunConfig(Settings):
             raise ValueError("data.image_features stand for a locked tower: set train.lock=image")
         if self.train.lock and not self.init:
             raise ValueError("train.lock keeps what init brings: set init to a trained model")
+        self._check_objective()
         return self
+
+    def _check_objective(self) -> None:
+        form, objective = self.loss.form, self.model.objective
+        if objective != OBJECTIVES[form]:
+            raise ValueError(
+                f"model.objective is {objective}, but loss.form={form} teaches {OBJECTIVES[form]}: "
+                "leave model.objective out"
+            )
+        if objective == "contrastive":
+            return
+        if self.data.val and self.evaluate.retrieval:
+            raise ValueError(
+                f"a model of loss.form={form} has no text features to retrieve by: set "
+                "evaluate.retrieval=false"
+            )
+        contrastive = {
+            "loss.sharing": self.loss.sharing,
+            "train.shard": self.train.shard,
+            "data.image_features": bool(self.data.image_features),
+        }
+        for name, is_set in contrastive.items():
+            if is_set:
+                raise ValueError(f"{name} is for contrastive losses: leave it out for {form}")
 
     @property
     def data_root(self) -> Path:
@@ -238,12 +275,14 @@ def load_run(path: Path, overrides: Iterable[str]) -> RunConfig:
 
 def resolve_run(table: Mapping[str, Any], origin: str) -> RunConfig:
     """Return the run of a table whose model may name a preset, with the paper's defaults."""
-    for section in ("model", "data", "optim", "train"):
+    for section in ("model", "data", "loss", "optim", "train"):
         if not isinstance(table.get(section, {}), Mapping):
             raise ConfigError(f"{origin}: '{section}' is a table, not a value")
     out = table.get("out", f"runs/{Path(origin).stem}")
     start = _start(Path(str(table["init"])), Path(str(out))) if table.get("init") else None
-    model, preset = _model(table.get("model", {}), origin, start[0] if start else None)
+    objective = OBJECTIVES.get(str(table.get("loss", {}).get("form", "softmax")), "contrastive")
+    described = {"objective": objective, **table.get("model", {})}
+    model, preset = _model(described, origin, start[0] if start else None)
     patches = isinstance(model.vision, VisionTransformerConfig)
     defaults = {
         "out": out,
@@ -286,9 +325,19 @@ def _model(
         base = start.model_dump()
     if size is not None:
         table = merge(table, {"vision": {"image_size": size}})
-    if not (base or table):
+    if not (base or table.keys() - {"objective"}):
         raise ConfigError(
             f"{origin}: no model; set model.preset to one of {', '.join(zoo.names())}"
         )
-    merged = merge(base, table)
+    merged = merge(_of_kind(base, table), table)
     return build(CLIPConfig, merged, f"{origin}, model"), preset
+
+
+def _of_kind(base: Mapping[str, Any], table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the base with what a text tower of the asked-for kind has in common with its own."""
+    text = table.get("text", {})
+    kind = text.get("kind") if isinstance(text, Mapping) else None
+    if not base or kind in (None, base["text"]["kind"]):
+        return base
+    common = {key: base["text"][key] for key in ("context_length", "vocab_size", "width")}
+    return {**base, "text": common}

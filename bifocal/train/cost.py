@@ -142,6 +142,11 @@ def setup_of(
         ConfigError: the batch does not divide, or captions do not fit.
     """
     train, optim, context = config.train, config.optim, config.model.text.context_length
+    if config.model.objective != "contrastive":
+        raise ConfigError(
+            f"costs are known of contrastive losses, not of loss.form={config.loss.form}: plan "
+            "with softmax, whose towers are the same"
+        )
     towers = Towers(
         model=config.model,
         length=context if length is None else length,

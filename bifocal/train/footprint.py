@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bifocal.model.clip import CLIP
+from bifocal.model.clip import TwoTowers
 from bifocal.optim.statistics import STORAGES
 from bifocal.precision import DTYPES
 from bifocal.train.cost import Setup
@@ -148,7 +148,7 @@ def _resident(setup: Setup) -> tuple[int, int, int]:
     return weights, gradients, statistics
 
 
-def _together(setup: Setup, model: CLIP) -> int:
+def _together(setup: Setup, model: TwoTowers) -> int:
     """Return bytes of spread weights that are whole at a time: two blocks, and all around them."""
     computed = DTYPES[setup.towers.precision].itemsize
     around = [
@@ -159,7 +159,7 @@ def _together(setup: Setup, model: CLIP) -> int:
     return sum(around) + 2 * _largest(setup, model)
 
 
-def _largest(setup: Setup, model: CLIP) -> int:
+def _largest(setup: Setup, model: TwoTowers) -> int:
     """Return the bytes of the largest block's matrices, in the precision of the towers."""
     blocks = [
         sum(p.numel() for p in own) for module, own in units(model).items() if is_block(module)

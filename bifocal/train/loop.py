@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bifocal.errors import Interrupted, TrainingError
-from bifocal.loss.objective import ContrastiveLoss
+from bifocal.loss.predictive import Loss
 from bifocal.train import best, checkpoint
 from bifocal.train.hooks import Evaluate, Hook
 from bifocal.train.rejected import REJECTED
@@ -18,9 +18,7 @@ from bifocal.train.state import Run
 from bifocal.train.step import train_step
 
 
-def train(
-    run: Run, out: Path, loss_fn: ContrastiveLoss, hooks: Sequence[Hook], evaluate: Evaluate
-) -> None:
+def train(run: Run, out: Path, loss_fn: Loss, hooks: Sequence[Hook], evaluate: Evaluate) -> None:
     """Train `run` to its end, leave the last checkpoint in `out` and evaluate.
 
     A run that is already at its end is only evaluated. One that was resumed at a step of evaluation

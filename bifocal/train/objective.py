@@ -4,17 +4,34 @@ from __future__ import annotations
 
 from bifocal.errors import ConfigError
 from bifocal.loss.objective import ContrastiveLoss
+from bifocal.loss.predictive import BagOfWordsLoss, CaptionLoss, Loss
 from bifocal.loss.sigmoid import SigmoidLoss
 from bifocal.loss.softmax import SoftmaxLoss
 from bifocal.loss.tiled import TiledSigmoidLoss, TiledSoftmaxLoss
 from bifocal.train.config import RunConfig
 
 
-def contrastive_loss(config: RunConfig) -> ContrastiveLoss:
+def loss_of(config: RunConfig) -> Loss:
     """Return the loss of a run.
 
     Raises:
         ConfigError: the loss needs a bias of the logits that the model does not have.
+    """
+    match config.loss.form:
+        case "bag_of_words":
+            return BagOfWordsLoss()
+        case "caption":
+            return CaptionLoss()
+        case _:
+            return contrastive_loss(config)
+
+
+def contrastive_loss(config: RunConfig) -> ContrastiveLoss:
+    """Return the loss of a run that compares pictures with texts.
+
+    Raises:
+        ConfigError: the run predicts texts, or the loss needs a bias of the logits that the model
+            does not have.
     """
     loss = config.loss
     if loss.form == "sigmoid" and config.model.init_logit_bias is None:
@@ -31,3 +48,5 @@ def contrastive_loss(config: RunConfig) -> ContrastiveLoss:
             return SigmoidLoss()
         case "sigmoid", side:
             return TiledSigmoidLoss(side)
+        case form, _:
+            raise ConfigError(f"loss.form={form} compares nothing: use softmax or sigmoid")

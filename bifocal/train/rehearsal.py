@@ -26,7 +26,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from bifocal.inputs.preprocess import Preprocess
-from bifocal.model.clip import CLIP, Tower
+from bifocal.model.build import build_model
+from bifocal.model.clip import Tower, TwoTowers
 from bifocal.model.config import CLIPConfig, VisionTransformerConfig
 from bifocal.model.modified_resnet import ModifiedResNet
 from bifocal.optim.groups import store_matrices
@@ -63,9 +64,9 @@ class Towers:
             return None
         return max(1, round(vision.patches * (1 - self.patch_dropout)))
 
-    def build(self) -> CLIP:
+    def build(self) -> TwoTowers:
         """Return the model as a run makes it ready for training, on the device of the moment."""
-        model = CLIP(self.model)
+        model = build_model(self.model)
         if isinstance(model.visual, ModifiedResNet):
             for kernel in model.visual.parameters():
                 if kernel.ndim == 4:
@@ -183,7 +184,7 @@ def rehearse(towers: Towers, pairs: int, *, again: bool = False) -> Rehearsal:
 
 
 def _read(
-    model: CLIP,
+    model: TwoTowers,
     towers: Towers,
     images: UInt8[Tensor, "batch 3 height height"],
     tokens: Int[Tensor, "batch length"],

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from bifocal.model.clip import CLIP
+from bifocal.model.clip import TwoTowers
 from bifocal.model.layers import ResidualAttentionBlock
 from bifocal.model.modified_resnet import Bottleneck
 from bifocal.optim.spread import local, own_rows, whole
@@ -25,7 +25,7 @@ from bifocal.precision import DTYPES, Precision
 from bifocal.world import World
 
 
-def shard(model: CLIP, world: World, precision: Precision = "float32") -> None:
+def shard(model: TwoTowers, world: World, precision: Precision = "float32") -> None:
     """Spread a model's matrices over the processes; with one process there is nothing to do.
 
     Args:
@@ -58,7 +58,7 @@ def shard(model: CLIP, world: World, precision: Precision = "float32") -> None:
         unit.set_force_sum_reduction_for_comms(True)
 
 
-def units(model: CLIP) -> dict[nn.Module, list[nn.Parameter]]:
+def units(model: TwoTowers) -> dict[nn.Module, list[nn.Parameter]]:
     """Return the modules whose matrices are put together when they are called, and the matrices.
 
     Blocks come first, and are taken apart again when they have been called; what is around them
@@ -67,7 +67,7 @@ def units(model: CLIP) -> dict[nn.Module, list[nn.Parameter]]:
     blocks = [module for module in model.modules() if is_block(module)]
     found: dict[nn.Module, list[nn.Parameter]] = {}
     taken: set[nn.Parameter] = set()
-    for module in (*blocks, model.visual, model.transformer, model.token_embedding):
+    for module in (*blocks, model.visual, *model.text_modules()):
         found[module] = [p for p in module.parameters() if p.ndim >= 2 and p not in taken]
         taken.update(found[module])
     return found
@@ -78,7 +78,7 @@ def is_block(module: nn.Module) -> bool:
     return isinstance(module, ResidualAttentionBlock | Bottleneck)
 
 
-def whole_state(model: CLIP, *, keep: bool) -> dict[str, Tensor]:
+def whole_state(model: TwoTowers, *, keep: bool) -> dict[str, Tensor]:
     """Return the model's state, put together; a collective call where the model is spread.
 
     Args:
@@ -94,7 +94,7 @@ def whole_state(model: CLIP, *, keep: bool) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def load_whole(model: CLIP, state: Mapping[str, Tensor]) -> None:
+def load_whole(model: TwoTowers, state: Mapping[str, Tensor]) -> None:
     """Give a model, spread or not, the weights of a whole state of the same shapes."""
     for name, tensor in model.state_dict().items():
         local(tensor).copy_(own_rows(state[name], tensor))

@@ -18,7 +18,8 @@ from bifocal.data.sample import Source
 from bifocal.errors import ConfigError
 from bifocal.inputs.preprocess import Preprocess, random_crop, shorter_side
 from bifocal.inputs.tokenizer import Tokenizer
-from bifocal.model.clip import CLIP
+from bifocal.model.build import build_model
+from bifocal.model.clip import TwoTowers
 from bifocal.model.modified_resnet import ModifiedResNet
 from bifocal.optim.adamw import AdamW
 from bifocal.optim.average import Average
@@ -39,7 +40,7 @@ class Run:
     """A run in memory; `step` and `cursor` say how far it has come."""
 
     config: RunConfig
-    model: CLIP
+    model: TwoTowers
     optimizer: AdamW
     tokenizer: Tokenizer
     preprocess: Preprocess
@@ -97,7 +98,7 @@ class Run:
 
     def _with(self, state: Mapping[str, Tensor]) -> Run:
         with torch.device("meta"):
-            model = CLIP(self.config.model)
+            model = build_model(self.config.model)
         model.load_state_dict(state, assign=True)
         return replace(self, model=model.eval())
 
@@ -133,7 +134,7 @@ def new_run(config: RunConfig, source: Source, tokenizer: Tokenizer, world: Worl
             f"the vocabulary has {tokenizer.vocab_size} ids, the model reads "
             f"{config.model.text.vocab_size}: set model.text.vocab_size={tokenizer.vocab_size}"
         )
-    model = CLIP(config.model, seed=config.seed).to(world.device)
+    model = build_model(config.model, config.seed).to(world.device)
     if isinstance(model.visual, ModifiedResNet):
         lay_channels_last(model.visual)
     model.set_gradient_checkpointing(config.train.gradient_checkpointing)

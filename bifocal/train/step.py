@@ -1,7 +1,7 @@
 """One training step, readable from top to bottom.
 
-Paper figure 3 and section 2.5. The loss maps features to gradients of features; the towers are
-differentiated from there, chunk by chunk.
+Paper figure 3 and section 2.5. A contrastive loss maps features to gradients of features; the
+towers are differentiated from there, chunk by chunk. A predictive one needs no such detour.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from bifocal.data.batch import Batch
-from bifocal.loss.objective import ContrastiveLoss
+from bifocal.loss.predictive import Loss, PredictiveLoss
 from bifocal.optim.spread import is_spread, local
 from bifocal.train.batch_norm import RunningStatistics
 from bifocal.train.chunks import backward_chunks, embed_chunks
+from bifocal.train.predictive import predict_chunks
 from bifocal.train.state import Run
 from bifocal.world import World
 
@@ -43,7 +44,7 @@ class StepMetrics:
     """False if the loss or a gradient was not finite, and the model stayed as it was."""
 
 
-def train_step(run: Run, batch: Batch, loss_fn: ContrastiveLoss) -> StepMetrics:
+def train_step(run: Run, batch: Batch, loss_fn: Loss) -> StepMetrics:
     """Move the weights by one batch and return what happened.
 
     If the loss or a gradient is not finite, weights, optimizer and running statistics stay as they
@@ -54,15 +55,18 @@ def train_step(run: Run, batch: Batch, loss_fn: ContrastiveLoss) -> StepMetrics:
     batch = batch.to(world.device)
     chunks = batch.split(config.train.chunk_size or len(batch.images))
     statistics = RunningStatistics(model)
-    features = embed_chunks(run, chunks, statistics)
-    sharing = batch.sharing() if config.loss.sharing else None
-    loss, gradients = loss_fn.value_and_grad(features, world, sharing)
-    backward_chunks(run, chunks, features, gradients)
+    if isinstance(loss_fn, PredictiveLoss):
+        loss = predict_chunks(run, chunks, statistics, loss_fn)
+    else:
+        features = embed_chunks(run, chunks, statistics)
+        sharing = batch.sharing() if config.loss.sharing else None
+        loss, gradients = loss_fn.value_and_grad(features, world, sharing)
+        backward_chunks(run, chunks, features, gradients)
     sum_gradients(model, world)
     if run.scaler:
         run.scaler.unscale_(model.parameters())
     grad_norm = clip_gradients(model, config.optim.max_grad_norm, world)
-    lr, logit_scale = run.schedule(run.step), features.logit_scale.item()
+    lr, logit_scale = run.schedule(run.step), model.logit_scale.exp().item()
     applied = math.isfinite(loss.item()) and math.isfinite(grad_norm)
     statistics.finish(world, keep=applied)
     if applied:

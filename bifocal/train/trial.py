@@ -16,10 +16,10 @@ import torch
 from bifocal.data.batch import Batch
 from bifocal.data.sources import Reading, open_source
 from bifocal.inputs.tokenizer import BASE_SIZE, Tokenizer, byte_characters
-from bifocal.loss.objective import ContrastiveLoss
+from bifocal.loss.predictive import Loss
 from bifocal.train.config import RunConfig
 from bifocal.train.cost import flops, setup_of
-from bifocal.train.objective import contrastive_loss
+from bifocal.train.objective import loss_of
 from bifocal.train.state import Run, new_run
 from bifocal.train.step import train_step
 from bifocal.types import Cursor
@@ -37,7 +37,7 @@ class Trial:
 
     run: Run
     batch: Batch
-    loss_fn: ContrastiveLoss
+    loss_fn: Loss
 
     def step(self) -> float:
         """Make one step; return its seconds, the device's queue included."""
@@ -79,7 +79,7 @@ def trial(config: RunConfig, length: int, world: World) -> Trial:
         positions=torch.arange(pairs),
         cursor=Cursor(0, source.identity),
     )
-    return Trial(run, batch, contrastive_loss(config))
+    return Trial(run, batch, loss_of(config))
 
 
 def achieved(config: RunConfig, length: int, world: World) -> float:

@@ -16,8 +16,6 @@ pytest.importorskip("optuna")
 
 import bifocal as library
 from bifocal.cli import tune_trial
-from bifocal.cli.main import app
-from bifocal.cli.tune import tune
 from bifocal.report.page import Page
 from bifocal.train.config import load_run
 from bifocal.train.log import read_metrics

@@ -93,7 +93,6 @@ def benchmark(tmp_path: Path) -> Path:
 @pytest.mark.behaviour
 def test_a_folder_of_clip_benchmark_is_read_with_its_prompts(benchmark: Path):
     assert is_benchmark_folder(benchmark)
-    assert not is_benchmark_folder(benchmark, "train")
     found = open_benchmark_folder(benchmark)
     assert found.source.class_names == ("cat", "barn owl")
     assert found.templates == ("a photo of a {c}.", "{c}")

@@ -12,7 +12,7 @@ from faults import archives, samples  # noqa: F401 - they enter their faults
 from faults.campaign import FAULTS, Fault, run
 
 ROOT = Path(__file__).resolve().parents[2]
-HERE = [one for one in FAULTS if not one.forks]
+HERE = [one for one in FAULTS if one.short and not one.forks]
 
 
 @pytest.mark.behaviour

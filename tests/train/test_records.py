@@ -35,22 +35,19 @@ def test_a_run_goes_on_when_what_it_began_from_is_gone(configure, train):
     run.model.eval()
     run.pretrained.save(Path(first.out) / "model")
     options = (f"init={first.out}", "model.image_size=64", "train.steps=4")
-    whole, broken = ((*options, f"out={name}") for name in ("whole", "broken"))
-    train(configure(*whole, out="whole"))
-    short = configure(*broken, out="broken")
+    whole, short = (configure(*options, out=name) for name in ("whole", "broken"))
+    train(whole)
     run = prepare(short, World(), print)
     batches = iter(run.loader())
     train_step(run, next(batches), SoftmaxLoss())
     batches.close()
     checkpoint.save(run, Path(short.out))
     shutil.rmtree(first.out)
-    again = configure(*broken, out="broken")
+    again = configure(*options, out="broken")
     assert again == short
     train(again)
     name = "checkpoints/step-00000004/model.safetensors"
-    assert (Path(again.out) / name).read_bytes() == (
-        Path(again.out).parent / "whole" / name
-    ).read_bytes()
+    assert (Path(again.out) / name).read_bytes() == (Path(whole.out) / name).read_bytes()
     # Nothing saved, nothing to go on from.
     with pytest.raises(CheckpointError, match="no model in"):
         configure(*options, out="none")
@@ -62,12 +59,11 @@ def test_a_full_disk_is_one_message_and_the_run_goes_on_later(
     configure, monkeypatch, tmp_path, room
 ):
     config = configure(*VALIDATION, "train.steps=4", "train.log_every=1")
-    out, recipe = Path(config.out), tmp_path / "recipe.toml"
-    recipe.write_text("")
-    monkeypatch.setattr(command, "load_run", lambda path, overrides: config)
+    out = Path(config.out)
 
     def whole_command() -> None:
-        command.train(recipe)
+        quiet = Console(quiet=True)
+        command.finish(command.train_run(config, quiet), quiet)
 
     with monkeypatch.context() as patch:
         match room:
