@@ -22,8 +22,9 @@ import tempfile
 from pathlib import Path
 
 from bifocal.model.config import CLIPConfig, ModifiedResNetConfig
-from bifocal.train.config import RunConfig, load_run
+from bifocal.train.config import RunConfig
 from bifocal.train.log import read_metrics
+from bifocal.train.recipe import load_run
 
 RECIPE = Path("recipes/flickr8k.toml")
 VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"

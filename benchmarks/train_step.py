@@ -24,8 +24,8 @@ from benchmarks.tokenizer import invented
 from bifocal.data.batch import Batch
 from bifocal.interop.vocabulary import shipped_vocabulary
 from bifocal.loss.tiled import TiledSoftmaxLoss
-from bifocal.train.config import resolve_run
 from bifocal.train.prepare import prepare
+from bifocal.train.recipe import resolve_run
 from bifocal.train.step import train_step
 from bifocal.types import Cursor
 from bifocal.world import World, pick_device

@@ -16,7 +16,8 @@ from bifocal.errors import ConfigError, did_you_mean
 from bifocal.model import zoo
 from bifocal.model.config import ModifiedResNetConfig, VisionTransformerConfig
 from bifocal.settings import Settings, build, load, merge, parse_override, read_toml
-from bifocal.train.config import RunConfig, load_run, resolve_run
+from bifocal.train.config import RunConfig
+from bifocal.train.recipe import load_run, resolve_run
 from bifocal.world import pick_device
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"

@@ -25,7 +25,7 @@ from bifocal.data.sources import Reading
 from bifocal.errors import ConfigError, Interrupted
 from bifocal.inputs.tokenizer import Tokenizer
 from bifocal.pretrained import TOKENIZER, find_model
-from bifocal.train.config import DATA_ROOT
+from bifocal.train.recipe import DATA_ROOT
 
 app = typer.Typer(no_args_is_help=True, help="Pack pairs into shards, and look them over.")
 

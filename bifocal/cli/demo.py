@@ -20,7 +20,7 @@ from bifocal.report.gallery import Prediction, predictions
 from bifocal.report.grid import picture_grid
 from bifocal.report.page import Section
 from bifocal.settings import merge, parse_override, read_toml
-from bifocal.train.config import resolve_run
+from bifocal.train.recipe import resolve_run
 from bifocal.world import World, pick_device
 
 SHOWN = 10

@@ -12,7 +12,7 @@ from bifocal.data.sources import Reading
 from bifocal.errors import ConfigError
 from bifocal.evaluate.statistics import Interval
 from bifocal.pretrained import Pretrained
-from bifocal.train.config import DATA_ROOT
+from bifocal.train.recipe import DATA_ROOT
 
 
 def reading(pretrained: Pretrained, classes: str = "") -> Reading:

@@ -16,9 +16,10 @@ from bifocal.model import zoo
 from bifocal.optim.statistics import Statistics
 from bifocal.precision import Precision
 from bifocal.settings import merge, parse_override, read_toml
-from bifocal.train.config import RunConfig, resolve_run
+from bifocal.train.config import RunConfig
 from bifocal.train.cost import Setup, days, flops, pairs_per_second, parameters, setup_of
 from bifocal.train.footprint import footprint, largest_chunk
+from bifocal.train.recipe import resolve_run
 from bifocal.train.rehearsal import DeviceType
 from bifocal.train.stages import KEY as STAGES
 from bifocal.train.trial import achieved

@@ -15,7 +15,7 @@ from bifocal.evaluate.suite import Place, run_suite
 from bifocal.evaluate.suite_config import SuiteConfig
 from bifocal.evaluate.suite_rows import Row, write_table
 from bifocal.settings import load
-from bifocal.train.config import DATA_ROOT
+from bifocal.train.recipe import DATA_ROOT
 from bifocal.world import pick_device
 
 HEADLINES = ("acc1", "image_retrieval_recall@1", "lp_acc1", "lp_mean_per_class_recall")

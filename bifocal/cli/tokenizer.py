@@ -16,7 +16,7 @@ from bifocal.errors import DataError, TokenizerError
 from bifocal.inputs.tokenizer import Tokenizer
 from bifocal.inputs.vocabulary import train_tokenizer
 from bifocal.pretrained import TOKENIZER, find_model
-from bifocal.train.config import DATA_ROOT
+from bifocal.train.recipe import DATA_ROOT
 
 app = typer.Typer(no_args_is_help=True, help="Learn a vocabulary, or look into one.")
 

@@ -21,9 +21,9 @@ from bifocal.errors import ConfigError, did_you_mean
 from bifocal.model import zoo
 from bifocal.settings import merge, parse_override, read_toml
 from bifocal.train.best import figures
-from bifocal.train.config import resolve_run
 from bifocal.train.folders import one_message
 from bifocal.train.prepare import FREE_TO_CHANGE, open_training
+from bifocal.train.recipe import resolve_run
 from bifocal.train.state import steps_of
 from bifocal.tune.recipe import flat
 from bifocal.tune.search import TRIALS, Pruner, Sampler, Search, probes, rows

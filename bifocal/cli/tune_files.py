@@ -12,8 +12,8 @@ from bifocal.errors import ConfigError
 from bifocal.files import write_atomically
 from bifocal.model import zoo
 from bifocal.model.config import CLIPConfig, VisionTransformerConfig
-from bifocal.train.config import load_run, resolve_run
 from bifocal.train.folders import one_message
+from bifocal.train.recipe import load_run, resolve_run
 from bifocal.tune.recipe import to_toml
 from bifocal.tune.scale import Tower, Tuned, scale
 

@@ -21,9 +21,10 @@ from bifocal.cli.train import Trained, train_run, write_results
 from bifocal.errors import BifocalError, CheckpointError, Interrupted
 from bifocal.files import write_atomically
 from bifocal.settings import Table, merge
-from bifocal.train.config import RunConfig, resolve_run
+from bifocal.train.config import RunConfig
 from bifocal.train.folders import one_message
 from bifocal.train.hooks import Metrics
+from bifocal.train.recipe import resolve_run
 from bifocal.train.state import Run
 from bifocal.train.step import StepMetrics
 from bifocal.tune.recipe import nested, to_toml

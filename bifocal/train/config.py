@@ -6,27 +6,19 @@ other keys of `model` are laid on top of it.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from bifocal.data.sources import CACHE_GB, Spec
-from bifocal.errors import CheckpointError, ConfigError
-from bifocal.inputs.preprocess import OPENAI_MEAN, OPENAI_STD, Augment, Preprocess
+from bifocal.inputs.preprocess import OPENAI_MEAN, OPENAI_STD, Augment
 from bifocal.inputs.prompts import PHOTO
 from bifocal.loss.tiled import SIDE
-from bifocal.model import zoo
 from bifocal.model.config import CLIPConfig, Objective, VisionTransformerConfig
 from bifocal.optim.statistics import Statistics
 from bifocal.precision import Precision
-from bifocal.pretrained import describe, find_model
-from bifocal.settings import Settings, build, merge, parse_override, read_toml
-
-DATA_ROOT = "BIFOCAL_DATA"
-"""Environment variable that says where relative data paths start."""
+from bifocal.settings import Settings
 
 
 class DataConfig(Settings):
@@ -259,85 +251,3 @@ class RunConfig(Settings):
     def data_root(self) -> Path:
         """Where relative data paths start."""
         return Path(self.data.root or ".").expanduser()
-
-
-def load_run(path: Path, overrides: Iterable[str]) -> RunConfig:
-    """Return the run that a recipe and dotted overrides describe, resolved and validated.
-
-    Raises:
-        ConfigError: a key is unknown, a value is wrong, or the recipe cannot be read.
-    """
-    table = read_toml(path)
-    for override in overrides:
-        table = merge(table, parse_override(override))
-    return resolve_run(table, origin=str(path))
-
-
-def resolve_run(table: Mapping[str, Any], origin: str) -> RunConfig:
-    """Return the run of a table whose model may name a preset, with the paper's defaults."""
-    for section in ("model", "data", "loss", "optim", "train"):
-        if not isinstance(table.get(section, {}), Mapping):
-            raise ConfigError(f"{origin}: '{section}' is a table, not a value")
-    out = table.get("out", f"runs/{Path(origin).stem}")
-    start = _start(Path(str(table["init"])), Path(str(out))) if table.get("init") else None
-    objective = OBJECTIVES.get(str(table.get("loss", {}).get("form", "softmax")), "contrastive")
-    described = {"objective": objective, **table.get("model", {})}
-    model, preset = _model(described, origin, start[0] if start else None)
-    patches = isinstance(model.vision, VisionTransformerConfig)
-    defaults = {
-        "out": out,
-        "data": {"root": os.environ.get(DATA_ROOT, "")},
-        "optim": {
-            "lr": zoo.LEARNING_RATES.get(preset, 5e-4),
-            "beta2": 0.98 if patches else 0.999,
-            "eps": 1e-6 if patches else 1e-8,
-        },
-        "train": {},
-    }
-    if start is not None:
-        defaults["normalize"] = {"mean": start[1].mean, "std": start[1].std}
-    resolved = merge(defaults, {**table, "model": model.model_dump()})
-    return build(RunConfig, resolved, origin)
-
-
-def _start(init: Path, out: Path) -> tuple[CLIPConfig, Preprocess]:
-    """Return the architecture and preprocessing of `init`; if it is gone, of the run to resume."""
-    try:
-        return describe(find_model(init))
-    except CheckpointError:
-        if not any(out.glob("checkpoints/step-*")):
-            raise
-        return describe(find_model(out))
-
-
-def _model(
-    table: Mapping[str, Any], origin: str, start: CLIPConfig | None
-) -> tuple[CLIPConfig, str]:
-    """Return the architecture: the preset's with the other keys on top; and the preset's name.
-
-    The architecture that a run starts from stands in for the preset, and beats it.
-    """
-    table = dict(table)
-    preset = table.pop("preset", "")
-    size = table.pop("image_size", None)
-    base = zoo.config(preset).model_dump() if preset else {}
-    if start is not None:
-        base = start.model_dump()
-    if size is not None:
-        table = merge(table, {"vision": {"image_size": size}})
-    if not (base or table.keys() - {"objective"}):
-        raise ConfigError(
-            f"{origin}: no model; set model.preset to one of {', '.join(zoo.names())}"
-        )
-    merged = merge(_of_kind(base, table), table)
-    return build(CLIPConfig, merged, f"{origin}, model"), preset
-
-
-def _of_kind(base: Mapping[str, Any], table: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the base with what a text tower of the asked-for kind has in common with its own."""
-    text = table.get("text", {})
-    kind = text.get("kind") if isinstance(text, Mapping) else None
-    if not base or kind in (None, base["text"]["kind"]):
-        return base
-    common = {key: base["text"][key] for key in ("context_length", "vocab_size", "width")}
-    return {**base, "text": common}

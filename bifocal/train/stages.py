@@ -26,7 +26,8 @@ from typing import Any
 
 from bifocal.errors import ConfigError
 from bifocal.settings import merge, parse_override, read_toml
-from bifocal.train.config import RunConfig, resolve_run
+from bifocal.train.config import RunConfig
+from bifocal.train.recipe import resolve_run
 
 KEY = "stage"
 

@@ -17,8 +17,8 @@ pytest.importorskip("optuna")
 import bifocal as library
 from bifocal.cli import tune_trial
 from bifocal.report.page import Page
-from bifocal.train.config import load_run
 from bifocal.train.log import read_metrics
+from bifocal.train.recipe import load_run
 from bifocal.tune.trial import Claimed
 
 METRIC = "val/text_to_image_recall@10"

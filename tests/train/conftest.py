@@ -11,9 +11,10 @@ import pytest
 from bifocal.loss.softmax import SoftmaxLoss
 from bifocal.settings import merge, parse_override
 from bifocal.train import loop
-from bifocal.train.config import RunConfig, resolve_run
+from bifocal.train.config import RunConfig
 from bifocal.train.hooks import Hook
 from bifocal.train.prepare import prepare
+from bifocal.train.recipe import resolve_run
 from bifocal.train.state import Run
 from bifocal.world import World
 

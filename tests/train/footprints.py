@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from bifocal.settings import merge
-from bifocal.train.config import RunConfig, resolve_run
+from bifocal.train.config import RunConfig
 from bifocal.train.cost import setup_of
 from bifocal.train.footprint import footprint
+from bifocal.train.recipe import resolve_run
 from bifocal.train.trial import trial
 from bifocal.world import ALONE
 

@@ -20,10 +20,11 @@ from torch import Tensor
 
 from bifocal.data.batch import Batch
 from bifocal.train.batch_norm import RunningStatistics
-from bifocal.train.config import RunConfig, resolve_run
+from bifocal.train.config import RunConfig
 from bifocal.train.objective import loss_of
 from bifocal.train.predictive import predict_chunks
 from bifocal.train.prepare import prepare
+from bifocal.train.recipe import resolve_run
 from bifocal.train.state import Run
 from bifocal.train.step import sum_gradients
 from bifocal.world import ALONE, World, join_world

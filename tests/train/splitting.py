@@ -19,8 +19,8 @@ from bifocal.loss.tiled import TiledSigmoidLoss, TiledSoftmaxLoss
 from bifocal.optim.spread import local, whole
 from bifocal.train.batch_norm import RunningStatistics
 from bifocal.train.chunks import backward_chunks, embed_chunks
-from bifocal.train.config import resolve_run
 from bifocal.train.prepare import prepare
+from bifocal.train.recipe import resolve_run
 from bifocal.train.sharding import shard
 from bifocal.train.state import Run
 from bifocal.train.step import clip_gradients, sum_gradients

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 import bifocal
 from bifocal.cli.train import train_run
-from bifocal.train.config import load_run
 from bifocal.train.log import read_metrics
+from bifocal.train.recipe import load_run
 
 STEPS = 30
 RECIPE = f"""

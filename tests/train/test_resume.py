@@ -18,9 +18,9 @@ from rich.console import Console
 
 from bifocal.cli.train import train_run
 from bifocal.errors import CheckpointError
-from bifocal.train.config import load_run
 from bifocal.train.log import MetricsLog, read_metrics
 from bifocal.train.prepare import prepare
+from bifocal.train.recipe import load_run
 from bifocal.world import World
 
 HALF = (

@@ -7,7 +7,8 @@ import pytest
 from bifocal.cli.tune_files import tower
 from bifocal.model import zoo
 from bifocal.settings import merge
-from bifocal.train.config import RunConfig, load_run, resolve_run
+from bifocal.train.config import RunConfig
+from bifocal.train.recipe import load_run, resolve_run
 from bifocal.tune.scale import Tuned, scale
 
 BASE = {
