@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: install demo test check format bench clean
+.PHONY: install demo test faults check format bench clean
 
 install: $(READY)
 
@@ -20,6 +20,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
+
+# The long form of what the tests inject: half an hour, and the table of docs/reliability.md.
+faults: install
+	$(BIN)/python -m tests.faults
 
 check: install
 	$(BIN)/ruff format --check .

@@ -18,6 +18,8 @@ from jaxtyping import install_import_hook
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["COLUMNS"] = "80"
+# Tiny models lose more to handing over between threads than they win; so do processes of tests.
+os.environ["OMP_NUM_THREADS"] = "1"
 _CACHE = tempfile.TemporaryDirectory(prefix="bifocal-cache-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 install_import_hook("bifocal", "beartype.beartype")
@@ -38,7 +40,6 @@ from bifocal.model.config import (
 )
 from bifocal.pretrained import Pretrained
 
-# Tiny models lose more to handing over between threads than they win.
 torch.set_num_threads(1)
 
 # A property is tried on the same examples every time, so that a red suite is red for everyone.

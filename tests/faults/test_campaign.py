@@ -24,7 +24,7 @@ def test_a_fault_in_the_data_has_the_outcome_expected(fault: Fault, tmp_path):
 
 @pytest.mark.property
 def test_a_fault_of_a_process_costs_nothing_that_was_saved():
-    rooms = [f"--room={name}" for name in ("kills", "disks", "records", "moments")]
+    rooms = [f"--room={name}" for name in ("records", "moments")]
     # In a process of its own, which has no thread yet and may be copied.
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults", "--short", *rooms],
@@ -35,4 +35,4 @@ def test_a_fault_of_a_process_costs_nothing_that_was_saved():
         timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("\n|") >= 9
+    assert done.stdout.count("\n|") >= 5
