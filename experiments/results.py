@@ -30,8 +30,9 @@ HEAD = """# Results
 
 What models of a few minutes on two CPU cores can do, measured by the commands below; intervals are
 95 % (BCa bootstrap over pictures). `runs/cifar10` has seen 10,000 labelled CIFAR-10 pictures as
-template captions, `runs/flickr8k` 6,000 photographs with human captions; neither has seen a picture
-of the sets that it is tested on. Written by `python -m experiments.results`.
+template captions, `runs/flickr8k` 6,000 photographs with human captions. 75 of CIFAR-10's test
+pictures have a near copy among those 10,000 (`bifocal evaluate contamination`): without them top-1
+is 74.2 %. Written by `python -m experiments.results`.
 """
 
 

@@ -49,15 +49,16 @@ def run() -> None:
     """Run the command line; a user's mistake ends with one message and status 1."""
     console = Console(stderr=True)
     try:
-        app()
-    except Interrupted as stop:
-        _say(console, stop)
-        sys.exit(130)
-    except BifocalError as error:
-        console.print("[red]error:[/red]", end=" ")
-        _say(console, error)
-        sys.exit(1)
-    except KeyboardInterrupt:
+        try:
+            app()
+        except Interrupted as stop:
+            _say(console, stop)
+            sys.exit(130)
+        except BifocalError as error:
+            console.print("[red]error:[/red]", end=" ")
+            _say(console, error)
+            sys.exit(1)
+    except KeyboardInterrupt:  # while a message is printed too
         console.print("stopped")
         sys.exit(130)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -75,7 +76,12 @@ class Folders:
     """Archives that are files on this machine."""
 
     are_files = True
-    most_open = OPEN_FILES
+
+    def __init__(self) -> None:
+        # Others need files too; where the limit is the usual 1,024, all of OPEN_FILES may be open.
+        allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        unlimited = allowed == resource.RLIM_INFINITY
+        self.most_open = OPEN_FILES if unlimited else max(1, min(OPEN_FILES, allowed // 4))
 
     def stamp(self, path: Path) -> Stamp:
         """Return the state that an archive is in."""
