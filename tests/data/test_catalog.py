@@ -16,8 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tar_files import HOUR_AGO, everything, shard, shards, source
 
-from bifocal.data import catalog, index, indexing
-from bifocal.data.archives import Folders
+from bifocal.data import archives, catalog, index, indexing
 from bifocal.data.catalog import MANIFEST
 from bifocal.data.index import build, from_bytes, stamp, to_bytes
 from bifocal.data.shelf import BESIDE
@@ -141,7 +140,7 @@ def test_processes_that_begin_together_agree(tmp_path):
 def test_more_shards_than_open_files_are_read_in_any_order(tmp_path, monkeypatch):
     from bifocal.data import shards as room
 
-    monkeypatch.setattr(Folders, "most_open", 2)
+    monkeypatch.setattr(archives, "OPEN_FILES", 2)
     monkeypatch.setattr(room, "LOADED_SAMPLES", 1)
     paths = shards(tmp_path / "data", 20)
     found = source(paths)
