@@ -111,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
             self.close_connection = True
         self.end_headers()
-        if not body:
+        if not body or not content:
             return
         half = len(content) // 2
         if fault not in ("cut", "stall") and self.served.slow is None:

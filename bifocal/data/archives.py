@@ -55,6 +55,14 @@ class Archives(Protocol):
         """Return where files about a folder's archives are kept."""
         ...
 
+    def beside(self, folder: Path, name: str) -> bytes | None:
+        """Return a small file that came to where a folder's archives are together with them.
+
+        Raises:
+            DataError: what holds them does not answer.
+        """
+        ...
+
     def open(self, path: Path, now: Stamp) -> Reader:
         """Return a reader of an archive in the state `now`, whose path is that of a local file.
 
@@ -97,6 +105,10 @@ class Folders:
     def shelf(self, folder: Path) -> Shelf:
         """Return a shelf beside the archives, or in the user's cache."""
         return Shelf(folder)
+
+    def beside(self, folder: Path, name: str) -> bytes | None:
+        """Return nothing: files are cheap to look into, and copying them changes their times."""
+        return None
 
     def open(self, path: Path, now: Stamp) -> Reader:
         """Return a reader of an archive in the state `now`."""

@@ -59,7 +59,7 @@ class CaptionReader:
         """
         table = _json(companions["json"]) if "json" in companions else {}
         label = self._label(companions["cls"]) if "cls" in companions else None
-        captions = stripped(table.get("captions"))
+        captions = stripped(table.get("captions")) if table else ()
         if not captions and "txt" in companions:
             text = _text(companions["txt"])
             captions = stripped([*text.splitlines()] if self.by_line else text)
@@ -74,6 +74,8 @@ class CaptionReader:
         try:
             label = int(raw)
         except ValueError:
+            if len(re.findall(rb"\d+", raw)) > 1:
+                raise DataError("several labels: pictures here have one class each") from None
             raise DataError("label is not a number") from None
         if not 0 <= label < len(self.class_names):
             raise DataError("label without a class name")
@@ -99,16 +101,16 @@ def _json(raw: bytes) -> Mapping[str, Any]:
 
 def _text(raw: bytes) -> str:
     try:
-        return raw.decode("utf-8-sig")
+        return raw.decode().removeprefix("\ufeff")  # "utf-8-sig" does the same, slowly
     except UnicodeDecodeError:
         raise DataError("caption is not UTF-8") from None
 
 
 def stripped(value: object) -> tuple[str, ...]:
     """Return the texts in a string or a list of strings that hold more than spaces."""
-    values: Iterable[object] = value if isinstance(value, list) else [value]
-    texts = (_bounded(text) for text in values if isinstance(text, str))
-    return tuple(text for text in texts if text)
+    values: Iterable[object] = value if isinstance(value, list) else (value,)
+    texts = [_bounded(text) for text in values if isinstance(text, str)]
+    return tuple([text for text in texts if text])
 
 
 def _bounded(text: str) -> str:

@@ -3,7 +3,8 @@
 Each shard is read once; its index is kept in a file, and one manifest a folder says how many
 samples each shard has and what their digest is. With both in place, opening costs one `stat` a
 shard and memory of a few hundred bytes a shard, however many samples there are. An index that is
-stale or damaged is made again. Knows shards as wholes; knows nothing of captions or pictures.
+stale or damaged is made again. A manifest that came to a store with the shards saves fetching them
+all to count their samples. Knows shards as wholes; knows nothing of captions or pictures.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bifocal.data.archives import Archives, Folders
 from bifocal.data.index import Index, Stamp
 from bifocal.data.indexing import Entry, enter_all, load
-from bifocal.data.shelf import Shelf
+from bifocal.data.shelf import BESIDE
 from bifocal.errors import DataError
 
 MANIFEST = "manifest.json"
@@ -48,13 +49,14 @@ class Catalog:
         self._archives = archives or Folders()
         folders = {path.parent for path in paths}
         self._shelves = {folder: self._archives.shelf(folder) for folder in folders}
-        known = {folder: _read_manifest(shelf) for folder, shelf in self._shelves.items()}
+        known = {folder: _entries(shelf.read(MANIFEST)) for folder, shelf in self._shelves.items()}
         entries: dict[Path, Entry] = {}
         states = dict(zip(self._paths, self._archives.stamps(self._paths), strict=True))
         for path, now in states.items():
             entry = known[path.parent].get(path.name)
             if entry is not None and entry.stamp == now:
                 entries[path] = entry
+        entries |= self._told_beside({p: now for p, now in states.items() if p not in entries})
         missing = [path for path in states if path not in entries]
         self._announce(states, missing)
         # Processes that begin together begin at different shards, and find each other's work.
@@ -85,8 +87,29 @@ class Catalog:
             if not is_kept:
                 self._unkept[path] = found
         if found.digest != entry.digest:
-            raise DataError("shard changed while in use")
+            raise DataError("shard is not the one that its manifest tells of")
         return found
+
+    def _told_beside(self, states: Mapping[Path, Stamp]) -> dict[Path, Entry]:
+        """Return what manifests in a store tell of shards of the same size.
+
+        They were made where the shards were, so their times are not the store's. What they say is
+        held to a shard when it is read, as its index is made of what was fetched; until then it is
+        believed for this catalog alone, and not kept.
+
+        Raises:
+            DataError: the store does not answer.
+        """
+        name = f"{BESIDE}/{MANIFEST}"
+        found = {
+            folder: self._archives.beside(folder, name) for folder in {p.parent for p in states}
+        }
+        told = {folder: _entries([data] if data else []) for folder, data in found.items()}
+        return {
+            path: entry._replace(stamp=now)
+            for path, now in states.items()
+            if (entry := told[path.parent].get(path.name)) and entry.stamp.size == now.size
+        }
 
     def _announce(self, states: Mapping[Path, Stamp], missing: Sequence[Path]) -> None:
         size = sum(states[path].size for path in missing)
@@ -124,10 +147,10 @@ def manifest_bytes(entries: Mapping[str, Entry]) -> bytes:
     return f"{VERSION} {_checksum(body)}\n".encode() + body
 
 
-def _read_manifest(shelf: Shelf) -> dict[str, Entry]:
+def _entries(manifests: Iterable[bytes]) -> dict[str, Entry]:
     """Return the newest entry of each shard by name, from manifests that are whole."""
     entries: dict[str, Entry] = {}
-    for data in shelf.read(MANIFEST):
+    for data in manifests:
         head, _, body = data.partition(b"\n")
         if head != f"{VERSION} {_checksum(body)}".encode():
             continue

@@ -73,6 +73,8 @@ class Index:
     offsets: Int64[np.ndarray, " parts"]
     losses: Mapping[str, int]
     digest: str = field(init=False)
+    _views: tuple[memoryview, ...] = field(init=False, repr=False)
+    """The arrays again: a view gives one number in a third of the time that an array takes."""
 
     def __post_init__(self) -> None:
         digest = hashlib.blake2b(digest_size=CHECKSUM)
@@ -80,19 +82,21 @@ class Index:
             digest.update(array.tobytes())
         digest.update(self.keys)
         object.__setattr__(self, "digest", digest.hexdigest())
+        arrays = (self.key_ends, self.part_ends, self.suffixes, self.sizes, self.offsets)
+        object.__setattr__(self, "_views", tuple(memoryview(array.data) for array in arrays))
 
     def __len__(self) -> int:
         return len(self.key_ends)
 
     def sample(self, number: int) -> tuple[str, Parts]:
         """Return the key and the parts of a sample; a part's member has the suffix for a name."""
-        first, end = _span(self.part_ends, number)
-        key = slice(*_span(self.key_ends, number))
+        key_ends, part_ends, suffixes, sizes, offsets = self._views
+        first, key_start = (part_ends[number - 1], key_ends[number - 1]) if number else (0, 0)
         parts: Parts = {}
-        for n in range(first, end):
-            suffix = SUFFIXES[self.suffixes[n]]
-            parts[suffix] = Member(suffix, int(self.offsets[n]), int(self.sizes[n]))
-        return decoded(self.keys[key]), parts
+        for n in range(first, part_ends[number]):
+            suffix = SUFFIXES[suffixes[n]]
+            parts[suffix] = Member(suffix, offsets[n], sizes[n])
+        return decoded(self.keys[key_start : key_ends[number]]), parts
 
 
 def build(path: Path) -> Index:
@@ -150,15 +154,12 @@ def from_bytes(data: bytes) -> tuple[Index, Stamp]:
     samples, parts = header["samples"], header["parts"]
     arrays = {}
     for (name, kind), count in zip(_LAYOUT, (samples, samples, parts, parts), strict=True):
-        arrays[name] = np.frombuffer(body, kind, count, position)
+        # Copied, as a view of numbers wants them aligned; the file's bytes are then let go.
+        arrays[name] = np.frombuffer(body, kind, count, position).copy()
         position += arrays[name].nbytes
-    arrays["suffixes"] = np.frombuffer(body, np.uint8, parts, position)
+    arrays["suffixes"] = np.frombuffer(body, np.uint8, parts, position).copy()
     index = Index(keys=body[position + parts :], losses=Counter(header["losses"]), **arrays)
     return index, Stamp(*header["shard"])
-
-
-def _span(ends: UInt32[np.ndarray, " n"], number: int) -> tuple[int, int]:
-    return int(ends[number - 1]) if number else 0, int(ends[number])
 
 
 def _checksum(body: bytes) -> bytes:

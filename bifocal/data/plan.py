@@ -9,6 +9,7 @@ every number of ranks and threads. Knows sizes only; reads nothing.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol, runtime_checkable
@@ -23,6 +24,7 @@ from bifocal.inputs.preprocess import Draw
 WINDOW = 1 << 16
 RECENT = 8
 """Windows whose order is held: those that the threads of one rank are reading."""
+_WORDS = struct.Struct("<5Q")
 
 
 @runtime_checkable
@@ -102,8 +104,7 @@ class Plan:
         """Return five numbers in [0, 1) from a hash of their arguments and the key."""
         message = f"{purpose}/{position}/{attempt}".encode()
         digest = hashlib.blake2b(message, key=self._key, digest_size=40).digest()
-        words = np.frombuffer(digest, dtype="<u8")
-        return ((words >> np.uint64(11)) * 2.0**-53).tolist()
+        return [(word >> 11) * 2.0**-53 for word in _WORDS.unpack(digest)]
 
     def _generator(self, *parts: object) -> np.random.Generator:
         message = "/".join(map(str, parts)).encode()

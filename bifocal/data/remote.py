@@ -70,6 +70,11 @@ class Fetched:
         """Return a shelf in the user's cache."""
         return Shelf(folder, [self._folder / INDEXES / folder_name(folder)])
 
+    def beside(self, folder: Path, name: str) -> bytes | None:
+        """Return a small file that lies in the store, below the place of a folder's shards."""
+        url = next(shard.url for path, shard in self._shards.items() if path.parent == folder)
+        return self._store.read(url.partition("?")[0].rpartition("/")[0] + "/" + name)
+
     def open(self, path: Path, now: Stamp) -> Reader:
         """Return a reader of a shard, which stays in the cache while the reader lives."""
         shard = self._shards[path]

@@ -101,6 +101,12 @@ class ShardSource:
         """Return the name of the shard that holds sample `index`."""
         return self._paths[bisect.bisect_right(self._ends, index)].name
 
+    @property
+    def stamps(self) -> tuple[str, ...]:
+        """Return name, size and time of change of each shard, which tell an edited one."""
+        states = zip(self._paths, self._catalog.entries, strict=True)
+        return tuple(f"{path.name} {one.stamp.size} {one.stamp.mtime_ns}" for path, one in states)
+
     def expect(self, shards: Sequence[int]) -> None:
         """Be told which shards are read next, in order."""
         self._archives.expect([self._paths[shard] for shard in shards])
@@ -114,7 +120,9 @@ class ShardSource:
         return self._archives.open(self._paths[shard], self._catalog.entries[shard].stamp)
 
     def _identity(self) -> str:
-        digest = hashlib.sha256(repr((self.class_names, self._captions.templates)).encode())
+        # Without classes templates say nothing.
+        templates = self._captions.templates if self.class_names else ()
+        digest = hashlib.sha256(repr((self.class_names, templates)).encode())
         for path, entry in zip(self._paths, self._catalog.entries, strict=True):
             digest.update(f"{path.name}/{entry.samples}/{entry.digest};".encode(errors="replace"))
         return digest.hexdigest()
@@ -126,7 +134,10 @@ class ShardSource:
 
 
 def _texts(reader: Reader, parts: Parts) -> dict[str, bytes]:
-    texts = {suffix: member for suffix, member in parts.items() if suffix in TEXTS}
-    if any(member.size > MAX_TEXT for member in texts.values()):
-        raise DataError("caption file too long")
-    return {suffix: reader.read(member) for suffix, member in texts.items()}
+    texts: dict[str, bytes] = {}
+    for suffix, member in parts.items():
+        if suffix in TEXTS:
+            if member.size > MAX_TEXT:
+                raise DataError("caption file too long")
+            texts[suffix] = reader.read(member)
+    return texts

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bifocal.data.plan import WINDOW, Plan
 from bifocal.data.sample import Sample
 from bifocal.errors import DataError
+from bifocal.inputs.preprocess import Draw
 
 
 @dataclass
@@ -95,6 +96,10 @@ def test_the_order_is_the_one_that_runs_were_trained_in():
     plan = Plan(Sizes((5, 3, 4)), 7, window=4)
     assert [plan.index(place) for place in range(12)] == [11, 9, 10, 8, 6, 5, 7, 0, 2, 1, 3, 4]
     assert [plan.index(place) for place in range(12, 20)] == [6, 0, 5, 7, 3, 2, 1, 4]
+    drawn = (0.47322425656848954, 0.7518759472156502, 0.5825430269882693)
+    assert plan.draw(5) == Draw(*drawn, flip=0.9412912140872423, caption=0.2863420635809135)
+    substitutes = [plan.substitute(place, place % 3) for place in range(12)]
+    assert substitutes == [7, 5, 6, 0, 3, 1, 2, 3, 5, 0, 7, 7]
 
 
 @pytest.mark.property
