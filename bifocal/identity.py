@@ -51,10 +51,13 @@ class DataIdentity:
 
 def identify_model(pretrained: Pretrained, name: str) -> ModelIdentity:
     """Return the identity of a model: hashes of weights, architecture and vocabulary."""
+    config = pretrained.model.config.model_dump(mode="json")
+    if config["projection"] == "linear":  # as of every model before there was another
+        del config["projection"]
     return ModelIdentity(
         name=name,
         weights=hash_tensors(pretrained.model.state_dict()),
-        config=fingerprint(pretrained.model.config.model_dump(mode="json")),
+        config=fingerprint(config),
         tokenizer=hash_tokenizer(pretrained.tokenizer),
         transform=pretrained.preprocess.model_dump(mode="json"),
     )

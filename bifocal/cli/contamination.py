@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ from bifocal.evaluate.contamination import (
     Contamination,
     Neighbours,
     Side,
+    asked,
     classified,
     neighbours,
     recalled,
@@ -45,9 +47,11 @@ from bifocal.evaluate.contamination import (
 from bifocal.evaluate.contamination import contamination as measure
 from bifocal.evaluate.opening import open_split
 from bifocal.evaluate.statistics import Interval
+from bifocal.identity import JSON
 from bifocal.inputs.prompts import PHOTO
 from bifocal.interop.load import load
 from bifocal.pretrained import Pretrained
+from bifocal.train.folders import one_message
 from bifocal.world import pick_device
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
@@ -62,7 +66,7 @@ def contamination(
         float | None, typer.Option(help="Least cosine of a copy; set it after a look at pairs.")
     ] = None,
     distance: Annotated[
-        int, typer.Option(help="Bits by which the hash of a copy may differ.", min=0, max=20)
+        int, typer.Option(help="Bits by which a copy's hash may differ.", min=0, max=20)
     ] = NEAR,
     detector: Annotated[
         str, typer.Option(help="Model whose features find copies; MODEL itself if empty.")
@@ -109,10 +113,12 @@ def contamination(
     Console().print(_table(result, found, threshold))
     from bifocal.cli.contamination_page import write_page  # its plots take a second to import
 
-    page = write_page(result, found, overlap, sides, threshold, out / REPORT)
+    with one_message(f"write {out / REPORT}"):
+        page = write_page(result, found, overlap, sides, threshold, out / REPORT)
     Console().print(f"pairs side by side: {page}", highlight=False, soft_wrap=True)
     if output is not None:
-        write_figures(_figures(result, found, overlap, sides, threshold), output)
+        match = asked(threshold, distance)
+        write_figures(_figures(result, found, overlap, sides, match), output)
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,7 @@ def _right(
 
 def _table(result: Contamination, found: Neighbours, threshold: float | None) -> Table:
     figure = result.figure.rpartition("_")[2]
-    copies = f"hash, or cosine ≥ {threshold}" if threshold is not None else "hash alone"
+    copies = f"looks, or cosine ≥ {threshold}" if threshold is not None else "looks alone"
     quantiles = torch.quantile(found.cosines, found.cosines.new_tensor(QUANTILES)).tolist()
     shown = ", ".join(
         f"{'max' if q == 1 else f'{q:.0%}'} {value:.3f}"
@@ -177,7 +183,7 @@ def _figures(
     found: Neighbours,
     overlap: Tensor,
     sides: Mapping[str, Side],
-    threshold: float | None,
+    match: Mapping[str, JSON],
 ) -> dict[str, object]:
     test, train = sides["test"].features, sides["train"].features
     copied = overlap.nonzero()[:, 0].tolist()
@@ -188,7 +194,7 @@ def _figures(
         **asdict(result),
         "share": result.share,
         "inflation": None if inflation is None else asdict(inflation),
-        "threshold": threshold,
+        "match": match,
         "model": test.meta["model"],
         "test": test.meta["data"] | {"skipped": test.skipped},
         "train": train.meta["data"] | {"skipped": train.skipped},
@@ -197,8 +203,14 @@ def _figures(
                 "test": test_key,
                 "train": train_key,
                 "cosine": round(float(found.cosines[row]), 5),
-                "bits": int(found.bits[row]),
+                "bits": int(found.bits[row]) if found.twins[row] >= 0 else None,
+                "resemblance": _rounded(float(found.resemblance[row])),
             }
             for row, test_key, train_key in pairs
         ],
     }
+
+
+def _rounded(value: float) -> float | None:
+    # JSON has no word for what is not a number.
+    return None if math.isnan(value) else round(value, 5)

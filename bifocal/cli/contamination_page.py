@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bifocal import __version__
 from bifocal.data.loader import read_image
+from bifocal.data.perceptual import ALIKE
 from bifocal.evaluate.contamination import Contamination, Neighbours, Side
 from bifocal.report.formats import format_percent
 from bifocal.report.markup import Html, element
@@ -110,19 +111,20 @@ class _Pairs:
     def __init__(self, found: Neighbours, overlap: Tensor, sides: Mapping[str, Side]) -> None:
         self._found, self._overlap, self._sides = found, overlap, sides
 
-    def gallery(self, rows: Sequence[int], by_hash: bool = False) -> Html:
+    def gallery(self, rows: Sequence[int], by_looks: bool = False) -> Html:
         """Return the pairs of test rows, the training picture to the right."""
-        pairs = [self._pair(row, by_hash) for row in rows]
+        pairs = [self._pair(row, by_looks) for row in rows]
         narrow = "grid-template-columns: repeat(auto-fill, minmax(min(100%, 260px), 1fr))"
         return element("div", *pairs, class_="queries", style=narrow)
 
-    def _pair(self, row: int, by_hash: bool) -> Html:
-        other = int((self._found.twins if by_hash else self._found.rows)[row])
+    def _pair(self, row: int, by_looks: bool) -> Html:
+        other = int((self._found.twins if by_looks else self._found.rows)[row])
         (key,) = self._sides["test"].features.keys([row])
         (seen,) = self._sides["train"].features.keys([other])
         alike = f"{self._found.cosines[row]:.3f}"
-        if by_hash:
-            alike = f"{int(self._found.bits[row])} bits"
+        if by_looks:
+            likeness = float(self._found.resemblance[row])
+            alike = f"{int(self._found.bits[row])} bits, {likeness:.3f}"
         copied = bool(self._overlap[row])
         tick = element("span", "✓", class_="tick", role="img", aria_label="copy") if copied else ""
         shown = [
@@ -146,9 +148,12 @@ def _galleries(pairs: _Pairs, found: Neighbours, threshold: float | None) -> lis
     sections: list[Section] = []
     twins = [row for row in found.bits.argsort().tolist() if int(found.twins[row]) >= 0]
     if twins:
-        note = f"{len(twins):,} pairs, the test picture to the left, and how many bits differ."
-        shown = pairs.gallery(twins[:PAIRS], by_hash=True)
-        sections.append(Section("Copies by hash", [shown], note=note))
+        note = (
+            f"{len(twins):,} pairs, the test picture to the left; how many bits of their hashes "
+            f"differ, and how far their thumbnails correlate ({ALIKE} at least)."
+        )
+        shown = pairs.gallery(twins[:PAIRS], by_looks=True)
+        sections.append(Section("Copies by looks", [shown], note=note))
     order = found.cosines.argsort(descending=True).tolist()
     note = "Left the test picture. The figure is the cosine; a tick marks what counts as a copy."
     sections.append(Section("Most alike to the model", [pairs.gallery(order[:PAIRS])], note=note))
@@ -172,7 +177,7 @@ def _warnings(sides: Mapping[str, Side], threshold: float | None) -> list[str]:
     ]
     if threshold is None:
         found.append(
-            "Copies are found by perceptual hash alone, which misses crops and mirrored pictures: "
+            "Copies are found by looks alone, which misses crops and mirrored pictures: "
             "look at the pairs and set --threshold"
         )
     return found

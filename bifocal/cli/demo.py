@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import resources
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -17,9 +18,9 @@ from bifocal.cli.train import Trained, train_run, write_results
 from bifocal.data.scenes import TEMPLATES, SceneClassSource, binding_pairs
 from bifocal.evaluate.binding import binding_accuracy
 from bifocal.report.gallery import Prediction, predictions
-from bifocal.report.grid import picture_grid
 from bifocal.report.page import Section
 from bifocal.settings import merge, parse_override, read_toml
+from bifocal.train.folders import one_message
 from bifocal.train.recipe import resolve_run
 from bifocal.world import World, pick_device
 
@@ -51,13 +52,19 @@ def demo(
     headline = _headline(trained)
     items = _predictions(trained)
     results = write_results(trained, headline)
-    picture_grid(items, trained.out / "predictions.png")
-    section = Section("Ten pictures of unseen combinations", [predictions(items)])
-    report = write_report(
-        trained.run, trained.evaluations, {**trained.metrics, **headline}, trained.out, [section]
-    )
+    report = _write_report(trained, headline, items)
     _show(trained, headline, items, console)
     console.print(f"results {results}\nreport  {report}", highlight=False)
+
+
+def _write_report(trained: Trained, headline: Mapping[str, float], items: list[Prediction]) -> Path:
+    from bifocal.report.grid import picture_grid  # matplotlib is slow to start
+
+    out, metrics = trained.out, {**trained.metrics, **headline}
+    section = Section("Ten pictures of unseen combinations", [predictions(items)])
+    with one_message(f"write the report to {out}"):
+        picture_grid(items, out / "predictions.png")
+        return write_report(trained.run, trained.evaluations, metrics, out, [section])
 
 
 def _headline(trained: Trained) -> dict[str, float]:

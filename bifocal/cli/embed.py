@@ -82,7 +82,9 @@ def embed(
     precision: Annotated[
         Precision, typer.Option(help="In which the towers compute.")
     ] = Precision.float32,
-    hashes: Annotated[bool, typer.Option("--hashes", help="Keep perceptual hashes too.")] = False,
+    hashes: Annotated[
+        bool, typer.Option("--hashes", help="Keep hashes and thumbnails too.")
+    ] = False,
     batch_size: BatchSize = 128,
     threads: Threads = 2,
     device: Device = "auto",

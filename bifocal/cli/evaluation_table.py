@@ -10,6 +10,7 @@ from rich.table import Table
 
 from bifocal.cli.figures import bounds
 from bifocal.evaluate.record import Record
+from bifocal.evaluate.statistics import Interval
 
 COUNTS = ("images", "texts", "skipped")
 PLAIN = ("nll", "brier")
@@ -23,7 +24,7 @@ def show(record: Record) -> None:
         table.add_column(title, justify="right")
     metrics = {**record.metrics, "skipped": float(record.settings["skipped"])}
     for name, value in metrics.items():
-        shown = bounds(record.intervals[name]) if name in record.intervals else ""
+        shown = between(name, record.intervals[name]) if name in record.intervals else ""
         table.add_row(name.replace("_", " "), written(name, value), shown)
     Console().print(table)
 
@@ -31,6 +32,13 @@ def show(record: Record) -> None:
 def is_share(metric: str) -> bool:
     """Return whether a metric is a share, which people read as points of percent."""
     return metric not in (*COUNTS, *PLAIN) and not metric.endswith("rank")
+
+
+def between(metric: str, interval: Interval) -> str:
+    """Return the bounds of a figure as people read them, in its own unit."""
+    if is_share(metric):
+        return bounds(interval)
+    return f"{written(metric, interval.low)} – {written(metric, interval.high)}"
 
 
 def written(metric: str, value: float) -> str:

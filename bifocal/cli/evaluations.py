@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from bifocal.data.sample import Source
 from bifocal.data.sources import open_source
 from bifocal.evaluate.retrieval import RetrievalResult, retrieval, validation_loss
-from bifocal.evaluate.zero_shot import ZeroShotResult, zero_shot
+from bifocal.evaluate.zero_shot import ZeroShotResult, check_choice, zero_shot
 from bifocal.train.config import RunConfig
 from bifocal.train.hooks import Metrics
 from bifocal.train.objective import contrastive_loss
@@ -36,6 +36,8 @@ class Evaluations:
             name: open_source(one.data, reading(config, classes=one.classes))
             for name, one in config.evaluate.zero_shot.items()
         }
+        for source in self.labelled.values():
+            check_choice(source.class_names)
 
     def __call__(self, run: Run, last: bool) -> Metrics:
         """Return metrics by "data set/name"."""

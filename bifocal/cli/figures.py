@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from pathlib import Path
 from bifocal.data.sources import Reading
 from bifocal.errors import ConfigError
 from bifocal.evaluate.statistics import Interval
+from bifocal.files import write_atomically
 from bifocal.pretrained import Pretrained
 from bifocal.train.recipe import DATA_ROOT
 
@@ -41,12 +43,25 @@ def by_name(intervals: Mapping[str, Interval]) -> dict[str, dict[str, object]]:
 
 
 def write_figures(figures: Mapping[str, object], output: Path) -> None:
-    """Write figures as JSON.
+    """Write figures as JSON, whole or not at all; what is no finite number is null.
 
     Raises:
         ConfigError: the file cannot be written.
     """
     try:
-        output.write_text(json.dumps(dict(figures), indent=2) + "\n", "utf-8")
+        text = json.dumps(_finite(dict(figures)), indent=2, allow_nan=False)
+        write_atomically(output, (text + "\n").encode())
     except OSError as error:
         raise ConfigError(f"cannot write {output}: {error.strerror}") from None
+
+
+def _finite(value: object) -> object:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {key: _finite(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_finite(one) for one in value]
+        case _:
+            return value

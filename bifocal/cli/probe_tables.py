@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 
@@ -53,7 +54,7 @@ def adamw_table(result: AdamWProbeResult) -> Table:
     intervals = result.intervals()
     for name, value in result.metrics().items():
         shown = bounds(intervals[name]) if name in intervals else "too few classes"
-        table.add_row(name, f"{value:.2%}", shown)
+        table.add_row(name, "not defined" if math.isnan(value) else f"{value:.2%}", shown)
     table.add_row("weight decay", f"{result.weight_decay:.3g}")
     for name, count in _counts(result).items():
         table.add_row(name, f"{count:,}")

@@ -17,10 +17,7 @@ from bifocal.data.sample import Source
 from bifocal.evaluate.metrics import confusion
 from bifocal.evaluate.retrieval import RetrievalResult
 from bifocal.evaluate.zero_shot import ZeroShotResult
-from bifocal.report.confusion import class_accuracy, confusion_matrix
-from bifocal.report.curves import TRAINING_CURVES, Curve, Line, training_curves
 from bifocal.report.gallery import Hit, Prediction, Query, predictions, retrievals
-from bifocal.report.matrix import HeatMap, heat_map
 from bifocal.report.page import Card, Page, Section
 from bifocal.report.tables import Table, settings_list, table_html
 from bifocal.train.hooks import Metrics
@@ -86,6 +83,9 @@ def prediction(
 
 
 def _curves(run: Run, evaluations: Evaluations, out: Path) -> list[str]:
+    # What draws is imported where it draws: matplotlib is slow to start.
+    from bifocal.report.curves import TRAINING_CURVES, Curve, Line, training_curves
+
     rows = [
         {key.removeprefix("val/"): value for key, value in row.items()} for row in read_metrics(out)
     ]
@@ -112,6 +112,8 @@ def _curves(run: Run, evaluations: Evaluations, out: Path) -> list[str]:
 
 
 def _retrieval(result: RetrievalResult, source: Source) -> list[Section]:
+    from bifocal.report.matrix import HeatMap, heat_map
+
     picked = torch.linspace(0, len(result.image_features) - 1, MATRIX).long().unique()
     first = torch.searchsorted(result.owners, picked)
     scores = result.image_features[picked] @ result.text_features[first].T
@@ -170,6 +172,8 @@ def _zero_shot(name: str, result: ZeroShotResult, source: Source) -> Section:
     )
     blocks: list[str] = [gallery]
     if len(result.class_names) <= FEW_CLASSES:
+        from bifocal.report.confusion import class_accuracy, confusion_matrix
+
         guesses = result.logits.argmax(dim=1)
         counts = confusion(guesses, result.labels, len(result.class_names)).numpy()
         blocks += [

@@ -30,6 +30,8 @@ def search(
     model: Annotated[str, typer.Option(help="The model, if it has moved since.")] = "",
 ) -> None:
     """Find the pictures, or captions, nearest to a text or a picture."""
+    if not query.strip():
+        raise ConfigError("the query is empty: give a text, or the path of a picture")
     embedded = Embedded.open(folder)
     if embedded.meta["settings"]["kind"] != "projected":
         raise ConfigError(f"{folder} holds penultimate features: search needs kind=projected")

@@ -11,10 +11,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from bifocal.errors import Interrupted
 from bifocal.evaluate.suite import Place, run_suite
 from bifocal.evaluate.suite_config import SuiteConfig
 from bifocal.evaluate.suite_rows import Row, write_table
 from bifocal.settings import load
+from bifocal.train.folders import one_message
 from bifocal.train.recipe import DATA_ROOT
 from bifocal.world import pick_device
 
@@ -52,6 +54,11 @@ def suite(
         with working.status("") as status:
             for row in run_suite(config, place, status.update):
                 rows.append(row)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"stopped; the same command goes on with {folder}: what was measured, and the features "
+            "of every data set that was read, are kept"
+        ) from None
     finally:
         # What is measured is shown even if the rest is not.
         if rows:
@@ -66,7 +73,8 @@ def _finish(config: SuiteConfig, rows: list[Row], folder: Path) -> int:
     from bifocal.cli.suite_page import failures, suite_page
 
     paths = write_table(rows, folder)
-    page = suite_page(config, rows).write(folder / "suite.html")
+    with one_message(f"write {folder / 'suite.html'}"):
+        page = suite_page(config, rows).write(folder / "suite.html")
     console = Console(highlight=False)
     console.print(_table(rows))
     for line in failures(rows):

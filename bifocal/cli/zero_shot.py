@@ -32,10 +32,11 @@ from bifocal.errors import ConfigError
 from bifocal.evaluate.classifier import Prompting
 from bifocal.evaluate.features import Pictures
 from bifocal.evaluate.opening import as_read_by, open_split
+from bifocal.evaluate.paper_score import check_score
 from bifocal.evaluate.protocol import paper_metric, protocol
 from bifocal.evaluate.record import Record, write_record
 from bifocal.evaluate.results import Origin, zero_shot_record
-from bifocal.evaluate.zero_shot import ZeroShotResult, check_score, classify
+from bifocal.evaluate.zero_shot import ZeroShotResult, classify
 from bifocal.identity import identify_model
 from bifocal.inputs.templates import KINDS, USUAL, template_set
 from bifocal.interop.load import load
@@ -49,6 +50,13 @@ Cache = Annotated[
     Path | None, typer.Option(help="Folder of kept classifiers; the user's cache if not given.")
 ]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Build the classifier anew.")]
+PerToken = Annotated[
+    bool,
+    typer.Option(
+        "--per-token",
+        help="Of a model that predicts texts: prompts by the mean over their tokens.",
+    ),
+]
 HtmlPage = Annotated[
     Path | None, typer.Option("--html", help="Write a page with confusion and reliability.")
 ]
@@ -62,6 +70,7 @@ def zero_shot(
     classes: Names = "",
     rules: Rules = "plain",
     dataset: DataSet = "",
+    per_token: PerToken = False,
     split: Split = "test",
     features: Features = None,
     cache: Cache = None,
@@ -87,7 +96,7 @@ def zero_shot(
         )
     check_score(counted, len(opened.source.class_names))
     said = chosen_templates(template, templates, opened.templates)
-    prompting = Prompting(said, names, chosen, chosen_cache(cache, no_cache))
+    prompting = Prompting(said, names, chosen, chosen_cache(cache, no_cache), per_token)
     how = Pictures(limit, threads, stored=stored)
     with watching("pictures", "prompts") as told:
         result = classify(pretrained, opened.source, prompting, how, told)

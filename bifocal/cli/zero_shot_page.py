@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bifocal.cli.evaluation_table import written
-from bifocal.cli.figures import bounds
+from bifocal.cli.evaluation_table import between, written
 from bifocal.evaluate.calibration import Bin
 from bifocal.evaluate.explain import flatten, shorten
 from bifocal.evaluate.record import Record
@@ -36,7 +35,7 @@ def zero_shot_page(result: ZeroShotResult, record: Record) -> Page:
     found = result.calibration()
     rows = [
         {"metric": name.replace("_", " "), "value": written(name, value)}
-        | ({"interval": bounds(record.intervals[name])} if name in record.intervals else {})
+        | ({"interval": between(name, record.intervals[name])} if name in record.intervals else {})
         for name, value in record.metrics.items()
     ]
     settings = {

@@ -14,7 +14,7 @@ from jaxtyping import Int64, UInt8, UInt64
 
 from bifocal.curate.crew import Joined, Positions
 from bifocal.data.loader import read_image
-from bifocal.data.perceptual import THUMBNAIL, difference_hash, thumbnail
+from bifocal.data.perceptual import THUMBNAIL, perceptual_hash, thumbnail
 from bifocal.errors import DataError
 
 
@@ -126,7 +126,7 @@ def _look(joined: Joined, position: int) -> Look:
         sample.captions,
         shape,
         len(sample.image) if isinstance(sample.image, bytes) else 0,
-        (_hash(encoded), _hash(pixels), difference_hash(image)),
+        (_hash(encoded), _hash(pixels), perceptual_hash(image)),
         thumbnail(image).tobytes(),
     )
 

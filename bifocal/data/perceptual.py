@@ -47,7 +47,7 @@ _PROBE_COST = 2.0
 _Spans = tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]
 
 
-def difference_hash(image: UInt8[Tensor, "3 height width"]) -> int:
+def perceptual_hash(image: UInt8[Tensor, "3 height width"]) -> int:
     """Return the hash of a picture: 0 to 2**64 - 1, and `FLAT` if it has no texture.
 
     Two hashes are compared by the number of bits in which they differ (Hamming distance).
@@ -79,6 +79,13 @@ def resemblance(
     return np.divide((a * b).sum(axis=(1, 2)), scale, out=np.zeros(len(a)), where=scale > 0)
 
 
+def bits_apart(
+    hashes: UInt64[np.ndarray, " n"], others: UInt64[np.ndarray, " n"]
+) -> UInt64[np.ndarray, " n"]:
+    """Return in how many bits each hash differs from the one at its place in `others`."""
+    return _ones(hashes ^ others)
+
+
 def near_duplicates(
     hashes: Integer[np.ndarray, " n"], others: Integer[np.ndarray, " m"] | None, distance: int
 ) -> Int64[np.ndarray, "pairs 2"]:
@@ -90,7 +97,7 @@ def near_duplicates(
     width and height, and a third of those that lost 10 %.
 
     Args:
-        hashes: what `difference_hash` returns, as unsigned integers of 64 bits.
+        hashes: what `perceptual_hash` returns, as unsigned integers of 64 bits.
         others: more of them; None pairs `hashes` among themselves, each pair once, with i < j.
         distance: largest number of bits, 0 to 63.
 
@@ -179,7 +186,7 @@ def _near(
             query = np.repeat(np.arange(start, stop), some)
             shift = np.repeat(first[start:stop] - before, some)
             stored = shift + np.arange(before[0], before[0] + query.size)
-            kept = np.flatnonzero(_ones(mine[query] ^ theirs[stored]) <= distance)
+            kept = np.flatnonzero(bits_apart(mine[query], theirs[stored]) <= distance)
             yield asked[query[kept]], order[stored[kept]]
 
 

@@ -6,6 +6,7 @@ together. Texts of any length are JSON lines with the position at which each end
 
     images.npy      features of pictures, a row each     indices.npy  source index of each
     labels.npy      class of each, or -1                 hashes.npy   perceptual hash of each
+    thumbnails.npy  grey, 16 x 16, of each
     keys.jsonl      key of each                          key_ends.npy
     texts.npy       features of captions, a row each     owners.npy   row of the picture of each
     captions.jsonl  the captions                         caption_ends.npy
@@ -47,6 +48,7 @@ COLUMNS: Mapping[str, Column] = {
     "indices": Column("rows"),
     "labels": Column("rows"),
     "hashes": Column("rows"),
+    "thumbnails": Column("rows"),
     "images": Column("rows"),
     "keys": Column("key_bytes"),
     "key_ends": Column("rows", "key_bytes"),

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int, Int64, UInt64
+from jaxtyping import Float, Int, Int64, UInt8, UInt64
 from torch import Tensor
 
 from bifocal.data.sample import Source
@@ -103,9 +103,12 @@ class Embedded:
     @cached_property
     def hashes(self) -> UInt64[np.ndarray, " rows"]:
         """Perceptual hash of each picture."""
-        if "hashes" not in self.meta["files"]:
-            raise ConfigError(f"{self.folder} has no hashes: embed again with --hashes")
-        return self._array("hashes", "images")
+        return self._look("hashes")
+
+    @cached_property
+    def thumbnails(self) -> UInt8[np.ndarray, "rows side side"]:
+        """Each picture in grey, shrunk: what `data.perceptual.resemblance` compares."""
+        return self._look("thumbnails")
 
     def keys(self, rows: Iterable[int]) -> list[str]:
         """Return the keys of rows; where only texts were embedded, the source index in digits."""
@@ -156,6 +159,13 @@ class Embedded:
                 f"'{self.meta['data']['name']}': embed again, or leave the features out"
             )
         return int(np.searchsorted(self.indices, wanted))
+
+    def _look(self, name: str) -> np.ndarray:
+        if name not in self.meta["files"]:
+            raise ConfigError(
+                f"{self.folder} has no {name}: remove it and embed again with --hashes"
+            )
+        return self._array(name, "images")
 
     def _length(self, name: str) -> int:
         if name in LINES:

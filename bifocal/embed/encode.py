@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from bifocal.data.loader import read_image
-from bifocal.data.perceptual import difference_hash
+from bifocal.data.perceptual import THUMBNAIL, perceptual_hash, thumbnail
 from bifocal.data.sample import Source
 from bifocal.embed.columns import SKIPPED, Block, lines
 from bifocal.embed.job import Job, Kind
@@ -44,6 +44,7 @@ class Prepared:
     captions: tuple[str, ...] = ()
     image: UInt8[Tensor, "3 size size"] | None = None
     hash: int = 0
+    thumbnail: UInt8[np.ndarray, "side side"] | None = None
     fault: str = ""
 
     def without_image(self) -> Prepared:
@@ -96,7 +97,8 @@ class Encoder:
                 -1 if sample.label is None else sample.label,
                 sample.captions,
                 self.pretrained.preprocess.fit(image),
-                difference_hash(image) if self.job.hashes else 0,
+                perceptual_hash(image) if self.job.hashes else 0,
+                thumbnail(image) if self.job.hashes else None,
             )
         except DataError as error:
             return Prepared(index, fault=str(error))
@@ -148,6 +150,8 @@ class Encoder:
             block["images"] = np.concatenate([self._nothing(job.kind), *images])
         if job.hashes:
             block["hashes"] = np.array([one.hash for one in kept], dtype=np.uint64)
+            small = [one.thumbnail for one in kept if one.thumbnail is not None]
+            block["thumbnails"] = np.array(small, np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL)
         if job.what != "images":
             owners = [row for row, one in enumerate(kept) for _ in one.captions]
             texts = [text for one in kept for text in one.captions]

@@ -55,7 +55,7 @@ class Job(Settings):
     limit: PositiveInt | None = None
     """Samples from the first; all if None."""
     hashes: bool = False
-    """Also keep a perceptual hash of each picture."""
+    """Also keep a perceptual hash and a grey thumbnail of each picture."""
     max_bad: float = Field(default=0.1, ge=0, le=1)
     """Largest share of samples that may be unreadable before the work is stopped."""
     names: Names = Names()

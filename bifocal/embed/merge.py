@@ -106,5 +106,10 @@ def merge(blocks: Iterable[Path], folder: Path) -> tuple[dict[str, int], dict[st
 def _append(block: Block, writers: dict[str, Writer]) -> None:
     lengths = {COLUMNS[name].counts: writer.length for name, writer in writers.items()}
     for name, writer in writers.items():
+        if name not in block:
+            raise CheckpointError(
+                f"a block of unfinished work has no {name}: another release began it. Remove the "
+                "folder and embed again"
+            )
         target = COLUMNS[name].points_into
         writer.append(block[name], lengths[target] if target else 0)

@@ -171,7 +171,8 @@ def _finish(work: _Work, folder: Path, description: Description) -> None:
     has_rows = lengths["indices"] if "images" in lengths else lengths["owners"]
     if not has_rows:
         reasons = "".join(f"\n  {count}x {reason}" for reason, count in skipped.items())
-        raise DataError(f"no sample can be used: nothing was embedded{reasons}")
+        why = "" if "images" in lengths else ": the samples have no captions"
+        raise DataError(f"no sample can be used{why}: nothing was embedded{reasons}")
     meta = {
         **description,
         "rows": lengths["indices"],

@@ -11,7 +11,7 @@ alone decides. Where it asks for CUDA, this runs anywhere. The paper's own probe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,14 +22,11 @@ from torch import Tensor
 from torch.utils.data import random_split
 
 from bifocal.errors import ConfigError, DataError
-from bifocal.evaluate.frozen import Labelled
+from bifocal.evaluate.decays import DECAYS, search
+from bifocal.evaluate.frozen import Labelled, check_classes
 from bifocal.evaluate.metrics import mean_over_classes, share
 from bifocal.evaluate.statistics import Bootstrap, Interval, interval
 
-DECAYS: tuple[float, ...] = tuple(np.logspace(-6, 2, num=97).tolist())
-FIRST_DECAYS = range(0, len(DECAYS), 16)
-"""Numbers of the values that the search tries first."""
-FIRST_STRIDE = 8
 TOP = 5
 
 
@@ -131,11 +128,18 @@ def adamw_probe(
         probe: all that is to be chosen.
 
     Raises:
-        DataError: a class has fewer examples than `shots`.
+        DataError: a class has fewer examples than `shots`, there is one class only, or the sets are
+            of different classes.
     """
+    _check(train, {"test": test} | ({"validation": validation} if validation else {}))
     draws = torch.Generator().manual_seed(probe.seed)
     if validation is None and probe.held_out is not None:
         shares = [1 - probe.held_out, probe.held_out]
+        if int(len(train) * probe.held_out) < 1:
+            raise DataError(
+                f"{len(train)} training examples have no part of {probe.held_out} to choose by: "
+                "hold out more, or give a validation source"
+            )
         parts = random_split(range(len(train)), shares, generator=draws)  # type: ignore[arg-type]
         rows, others = (torch.tensor(part.indices, dtype=torch.long) for part in parts)
         if not len(rows) or not len(others):
@@ -161,6 +165,13 @@ def adamw_probe(
         train=len(order),
         validation=0 if validation is None else len(validation),
     )
+
+
+def _check(train: Labelled, others: Mapping[str, Labelled]) -> None:
+    if len(train.labels.unique()) < 2:
+        raise DataError("all training examples are of one class: a classifier needs two at least")
+    for name, other in others.items():
+        check_classes(train, other, name)
 
 
 def fit(train: Labelled, classes: int, weight_decay: float, probe: AdamWProbe) -> Linear:
@@ -193,30 +204,6 @@ def fit(train: Labelled, classes: int, weight_decay: float, probe: AdamWProbe) -
         F.cross_entropy(F.linear(some.features, weights, bias), some.labels).backward()
         optimizer.step()
     return Linear(weights.detach(), bias.detach())
-
-
-def search(score: Callable[[int], float], found: dict[int, float]) -> int:
-    """Return the number of the best weight decay; `found` is filled with all scores.
-
-    The first round's best, then its neighbours at strides of 8, 4, 2 and 1. Of equal scores the
-    first tried wins, so that a smaller decay is preferred to the best so far.
-    """
-
-    def best_of(numbers: Sequence[int]) -> int:
-        best, most = 0, 0.0
-        for n in numbers:
-            if n not in found:
-                found[n] = score(n)
-            if found[n] > most:
-                best, most = n, found[n]
-        return best
-
-    best = best_of(FIRST_DECAYS)
-    stride = FIRST_STRIDE
-    while stride:
-        best = best_of([max(best - stride, 0), best, min(best + stride, len(DECAYS) - 1)])
-        stride //= 2
-    return best
 
 
 def _score(train: Labelled, other: Labelled, classes: int, n: int, probe: AdamWProbe) -> float:

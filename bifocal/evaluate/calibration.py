@@ -23,6 +23,8 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from bifocal.errors import ConfigError, DataError
+from bifocal.evaluate.resampling import Statistic, percentile_interval
+from bifocal.evaluate.statistics import STANDARD, Bootstrap, Interval, interval
 
 BINS = 15
 
@@ -94,25 +96,81 @@ def calibration(
         raise ConfigError(f"{bins} bins: calibration needs one at least")
     if not bool(logits.isfinite().all()):
         raise DataError("some logits are not finite: the model is damaged or has diverged")
-    log_p = logits.double().log_softmax(dim=1)
-    own = log_p.gather(1, labels[:, None])[:, 0]
-    p = log_p.exp()
-    confidence = p.amax(dim=1)
-    right = ((~(logits < logits.gather(1, labels[:, None]))).sum(dim=1) == 1).double()
-    # Σ (p - y)² = Σ p² - 2 p_own + 1
-    brier = (p.square().sum(dim=1) - 2 * own.exp() + 1).mean()
+    scores = proper_scores(logits, labels)
+    confidence, right = _confidence(logits, labels)
     by_width = _by_width(confidence, right, bins)
     by_mass = _by_mass(confidence, right, bins)
     return Calibration(
         ece=_error(by_width),
         ece_equal_mass=_error(by_mass),
-        nll=-own.mean().item(),
-        brier=brier.item(),
+        nll=scores["nll"].mean().item(),
+        brier=scores["brier"].mean().item(),
         confidence=confidence.mean().item(),
         accuracy=right.mean().item(),
         equal_width=by_width,
         equal_mass=by_mass,
     )
+
+
+def proper_scores(
+    logits: Float[Tensor, "images classes"], labels: Int[Tensor, " images"]
+) -> dict[str, Float64[Tensor, " images"]]:
+    """Return each picture's -ln p(own class) and Σ_c (p_c - y_c)², whose means are the figures."""
+    log_p = logits.double().log_softmax(dim=1)
+    own = log_p.gather(1, labels[:, None])[:, 0]
+    # Σ (p - y)² = Σ p² - 2 p_own + 1
+    brier = log_p.exp().square().sum(dim=1) - 2 * own.exp() + 1
+    return {"nll": 0.0 - own, "brier": brier}
+
+
+def calibration_intervals(
+    logits: Float[Tensor, "images classes"],
+    labels: Int[Tensor, " images"],
+    plan: Bootstrap = STANDARD,
+    bins: int = BINS,
+) -> dict[str, Interval]:
+    """Return the intervals of the figures, over pictures; one picture alone has none.
+
+    Bins stay as they are while pictures are drawn.
+    """
+    if len(labels) < 2:
+        return {}
+    confidence, right = _confidence(logits, labels)
+    found = {
+        name: interval(values, plan=plan)
+        for name, values in proper_scores(logits, labels).items()
+        if bool(values.isfinite().all())
+    }
+    found["confidence"] = interval(confidence, plan=plan)
+    edges = torch.arange(bins + 1, dtype=torch.float64) / bins
+    by_width = torch.searchsorted(edges[1:-1].contiguous(), confidence)
+    by_mass = torch.empty_like(by_width)
+    for n, part in enumerate(_parts(confidence, right, bins)):
+        by_mass[part] = n
+    for name, place in (("ece", by_width), ("ece_equal_mass", by_mass)):
+        gaps = _gap_of(place, right - confidence, bins)
+        one = percentile_interval(gaps, len(labels), plan=plan)
+        found |= {name: one} if one else {}
+    return found
+
+
+def _gap_of(
+    place: Int[Tensor, " images"], gaps: Float64[Tensor, " images"], bins: int
+) -> Statistic:
+    def error(weights: Float64[Tensor, "rows images"]) -> Float64[Tensor, " rows"]:
+        sums = weights.new_zeros(len(weights), bins).index_add(1, place, weights * gaps)
+        return sums.abs().sum(dim=1) / weights.sum(dim=1)
+
+    return error
+
+
+def _confidence(
+    logits: Float[Tensor, "images classes"], labels: Int[Tensor, " images"]
+) -> tuple[Float64[Tensor, " images"], Float64[Tensor, " images"]]:
+    """Return the best class's probability, and 1 where it is the picture's own alone."""
+    confidence = logits.double().softmax(dim=1).amax(dim=1)
+    right = (~(logits < logits.gather(1, labels[:, None]))).sum(dim=1) == 1
+    return confidence, right.double()
 
 
 def _by_width(
@@ -135,13 +193,18 @@ def _by_mass(
     Of equally confident pictures the wrong ones come first, so that the order of the data does not
     decide.
     """
-    order = right.argsort(stable=True)
-    order = order[confidence[order].argsort(stable=True)]
-    parts = order.tensor_split(min(bins, len(order)))
     return tuple(
         _bin(confidence[part[0]].item(), confidence[part[-1]].item(), confidence[part], right[part])
-        for part in parts
+        for part in _parts(confidence, right, bins)
     )
+
+
+def _parts(
+    confidence: Float64[Tensor, " images"], right: Float64[Tensor, " images"], bins: int
+) -> tuple[Int[Tensor, " some"], ...]:
+    order = right.argsort(stable=True)
+    order = order[confidence[order].argsort(stable=True)]
+    return order.tensor_split(min(bins, len(order)))
 
 
 def _bin(low: float, high: float, confidence: Tensor, right: Tensor) -> Bin:

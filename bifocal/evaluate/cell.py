@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from bifocal.embed import Embedded, Kind
+from bifocal.embed.job import What
 from bifocal.evaluate.adamw_probe import AdamWProbe, adamw_probe
 from bifocal.evaluate.classifier import Prompting
 from bifocal.evaluate.features import Pictures
-from bifocal.evaluate.frozen import frozen_features
+from bifocal.evaluate.frozen import Labelled, frozen_features
 from bifocal.evaluate.linear_probe import Probe, linear_probe
 from bifocal.evaluate.opening import Opened
 from bifocal.evaluate.probe_results import adamw_probe_record, paper_probe_record
@@ -19,6 +21,7 @@ from bifocal.evaluate.protocol import CLIP_BENCHMARK, PROTOCOLS
 from bifocal.evaluate.record import Record
 from bifocal.evaluate.results import Origin, retrieval_record, zero_shot_record
 from bifocal.evaluate.retrieval import retrieve
+from bifocal.evaluate.suite_features import Kept
 from bifocal.evaluate.zero_shot import classify
 from bifocal.identity import JSON, ModelIdentity
 from bifocal.inputs.prompts import PHOTO
@@ -62,6 +65,7 @@ def measure(
     opened: Mapping[str, Opened],
     origin: Origin,
     extra: Mapping[str, JSON] = {},
+    kept: Kept | None = None,
 ) -> Record:
     """Return the record of a cell.
 
@@ -71,14 +75,17 @@ def measure(
         opened: the data by part; a linear probe reads "train" too, and "validation" if it is there.
         origin: of `origin_of`.
         extra: settings that the record keeps beside.
+        kept: where features are kept; the tower reads the pictures anew if None.
 
     Raises:
         DataError: the data cannot be read, or are not of the kind that the task needs.
         ConfigError: prompts or probe settings are wrong.
+        CheckpointError: features cannot be kept.
     """
-    origin = replace(origin, settings={**origin.settings, **extra})
     rules, test = PROTOCOLS[cell.protocol], opened["test"]
-    how = Pictures(cell.limit, cell.threads)
+    stored = _features(cell, pretrained, opened, kept) if kept else {}
+    origin = replace(origin, settings={**origin.settings, **extra}).read_from(stored)
+    how = Pictures(cell.limit, cell.threads, stored=stored.get("test"))
     match cell.task:
         case "zero_shot":
             said = prompts_of(cell, test)
@@ -88,7 +95,29 @@ def measure(
             ranked = retrieve(pretrained, test.source, protocol=rules, how=how)
             return retrieval_record(ranked, origin)
         case _:
-            return _probed(cell, pretrained, opened, origin, how)
+            return _probed(cell, pretrained, opened, origin, stored)
+
+
+def _features(
+    cell: Cell, pretrained: Pretrained, opened: Mapping[str, Opened], kept: Kept
+) -> dict[str, Embedded]:
+    """Return the features that a cell reads, by part; none of a model that predicts texts."""
+    # Features do not say what such a model predicts, and it compares none.
+    if pretrained.model.config.objective != "contrastive" and cell.task != "linear_probe":
+        return {}
+    # With words before them captions are other texts than those that are stored.
+    captioned = cell.task == "retrieval" and not PROTOCOLS[cell.protocol].caption_prefix
+    what: What = "both" if captioned else "images"
+    return {
+        name: kept.of(pretrained, one, cell.limit, _kind(cell), what)
+        for name, one in opened.items()
+    }
+
+
+def _kind(cell: Cell) -> Kind:
+    """Return the kind of features that a cell reads."""
+    own = cell.task == "linear_probe" and cell.protocol != CLIP_BENCHMARK.name
+    return "penultimate" if own else "projected"
 
 
 def prompts_of(cell: Cell, test: Opened) -> tuple[str, ...]:
@@ -101,13 +130,13 @@ def _probed(
     pretrained: Pretrained,
     opened: Mapping[str, Opened],
     origin: Origin,
-    how: Pictures,
+    stored: Mapping[str, Embedded],
 ) -> Record:
     stepped = cell.protocol == CLIP_BENCHMARK.name
-    kind = "projected" if stepped else "penultimate"
-    sets = {
-        name: frozen_features(pretrained, one.source, kind, how) for name, one in opened.items()
-    }
+    sets: dict[str, Labelled] = {}
+    for name, one in opened.items():
+        how = Pictures(cell.limit, cell.threads, stored=stored.get(name))
+        sets[name] = frozen_features(pretrained, one.source, _kind(cell), how)
     train, test, validation = sets["train"], sets["test"], sets.get("validation")
     if stepped:
         result = adamw_probe(train, test, validation, AdamWProbe(**cell.probe, seed=cell.seed))

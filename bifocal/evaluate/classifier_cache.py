@@ -30,7 +30,7 @@ VERSION = "bifocal.classifier/1"
 SUFFIX = ".safetensors"
 MAX_BYTES = 256 * 2**20
 _WEIGHTS, _CHECK = "weights", "sha256"
-_NOT_TEXT = ("visual.", "logit_scale", "logit_bias")
+_NOT_TEXT = ("visual.", "image_head.", "logit_scale", "logit_bias")
 
 _log = logging.getLogger(__name__)
 

@@ -64,7 +64,7 @@ def compare(first: Record, second: Record, plan: Bootstrap = STANDARD) -> Compar
 
     Raises:
         ConfigError: task, protocol or data differ, or no metric has outcomes in both.
-        DataError: the records have no example in common.
+        DataError: the records have no example in common, or other labels for the same pictures.
     """
     found = differences(first, second)
     barred = [one for one in found if one.name in SAME]
@@ -97,6 +97,14 @@ def _compare(first: Record, second: Record, metric: str, plan: Bootstrap) -> Met
     rows = _rows(first, second, metric)
     a, b = (r.outcomes[metric][n] for r, n in zip((first, second), rows, strict=True))
     units, classes = first.units(metric), first.outcomes.get(f"{metric}.{CLASS}")
+    other = second.outcomes.get(f"{metric}.{CLASS}")
+    if classes is not None and other is not None:
+        relabelled = int((classes[rows[0]] != other[rows[1]]).sum())
+        if relabelled:
+            raise DataError(
+                f"{relabelled:,} of {len(rows[0]):,} pictures have other labels in the second "
+                "record: the data were changed between the two; measure both models again"
+            )
     groups = None if units is None else units[rows[0]]
     classes = None if classes is None else classes[rows[0]]
     if groups is not None and len(groups.unique()) == len(groups):

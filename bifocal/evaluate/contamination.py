@@ -1,9 +1,10 @@
 """How far test pictures that training has seen raise a figure (paper section 5).
 
-A test picture overlaps if a training picture looks the same (perceptual hash) or, where a threshold
-is given, is nearly the same to the model (cosine of image features). The test set is then All, its
-two parts are Overlap and Clean. The paper sets the threshold by hand, a data set at a time, after
-looking at pairs; so does whoever uses this: no threshold suits two models.
+A test picture overlaps if a training picture looks the same (perceptual hash, then thumbnail:
+`twins`) or, where a threshold is given, is nearly the same to the model (cosine of image features).
+The test set is then All, its two parts are Overlap and Clean. The paper sets the threshold by hand,
+a data set at a time, after looking at pairs; so does whoever uses this: no threshold suits two
+models.
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt64
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from bifocal.data.perceptual import BITS, NEAR, near_duplicates
+from bifocal.data.perceptual import ALIKE, NEAR, THUMBNAIL
 from bifocal.data.sample import Source
 from bifocal.embed import Embedded
 from bifocal.evaluate.binomial import at_least, clopper_pearson
 from bifocal.evaluate.classifier import Prompting
-from bifocal.evaluate.features import Pictures
+from bifocal.evaluate.features import Pictures, check_finite
 from bifocal.evaluate.retrieval import retrieve
 from bifocal.evaluate.statistics import Interval
+from bifocal.evaluate.twins import Pictured, find_twins
 from bifocal.evaluate.zero_shot import classify
+from bifocal.identity import JSON
 from bifocal.inputs.prompts import PHOTO
 from bifocal.pretrained import Pretrained
 
@@ -52,9 +55,11 @@ class Neighbours:
     rows: Int[Tensor, " images"]
     """Row among the training features that the cosine is of."""
     bits: Int[Tensor, " images"]
-    """In how many bits the hash nearest by looks differs; 64 where none is near."""
+    """In how many bits the hash of the twin by looks differs; 64 where there is none."""
     twins: Int[Tensor, " images"]
     """Row of that training picture, or -1."""
+    resemblance: Float[Tensor, " images"]
+    """Correlation of its thumbnail; NaN where there is no twin."""
 
     def overlap(
         self, threshold: float | None = None, distance: int = NEAR
@@ -116,6 +121,15 @@ class Contamination:
         return Interval(value, low, high, one.level, one.units, 0, 0, one.method)
 
 
+def asked(threshold: float | None, distance: int) -> dict[str, JSON]:
+    """Return what is asked of a match, for a record: either of two ways makes a copy."""
+    looks = {"hash": "64 lowest frequencies (DCT) of a 32 x 32 thumbnail", "bits": distance}
+    return {
+        "looks": {**looks, "resemblance": ALIKE, "thumbnail": f"{THUMBNAIL} x {THUMBNAIL}, grey"},
+        "cosine": threshold,
+    }
+
+
 def neighbours(
     test: Embedded, train: Embedded, distance: int = NEAR, device: str | torch.device = "cpu"
 ) -> Neighbours:
@@ -123,16 +137,22 @@ def neighbours(
 
     Args:
         test, train: pictures with hashes, embedded by the same model.
-        distance: largest number of bits by which the hash of a copy differs.
+        distance: largest number of bits by which the hash of a copy differs; its thumbnail
+            resembles to `perceptual.ALIKE` too.
         device: computes the similarities.
 
     Raises:
         ConfigError: the features are of different kinds, or have no hashes.
+        DataError: a feature is not finite.
     """
     queries = torch.from_numpy(np.array(test.image_features, dtype=np.float32)).to(device)
     cosines, rows = train.nearest(queries, 1)
-    bits, twins = _twins(test.hashes, train.hashes, distance)
-    return Neighbours(cosines[:, 0].cpu(), rows[:, 0].cpu(), bits, twins)
+    check_finite(cosines)
+    looks = [Pictured(side.hashes, side.thumbnails) for side in (test, train)]
+    twins = find_twins(looks[0], looks[1], distance)
+    return Neighbours(
+        cosines[:, 0].cpu(), rows[:, 0].cpu(), twins.bits, twins.rows, twins.resemblance
+    )
 
 
 def classified(
@@ -180,19 +200,3 @@ def contamination(
         clean=clean,
         p_value=at_least(hits, len(among), clean.value) if clean and len(among) else None,
     )
-
-
-def _twins(
-    test: UInt64[np.ndarray, " images"], train: UInt64[np.ndarray, " rows"], distance: int
-) -> tuple[Int[Tensor, " images"], Int[Tensor, " images"]]:
-    """Return bits and row of the training hash nearest to each test hash, within a distance."""
-    # Equal hashes are one: a picture that occurs a thousand times would make a million pairs.
-    mine, place = np.unique(np.array(test), return_inverse=True)
-    theirs, first = np.unique(np.array(train), return_index=True)
-    bits = np.full(len(mine), BITS, dtype=np.int64)
-    rows = np.full(len(mine), -1, dtype=np.int64)
-    for i, j in near_duplicates(mine, theirs, distance).tolist():
-        found = (int(mine[i]) ^ int(theirs[j])).bit_count()
-        if found < bits[i]:
-            bits[i], rows[i] = found, first[j]
-    return torch.from_numpy(bits[place]), torch.from_numpy(rows[place])

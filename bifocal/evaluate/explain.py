@@ -45,6 +45,7 @@ WHY: dict[str, str] = {
     "settings.captions_sha256": "The captions are other texts, or in another order.",
     "settings.class_names_sha256": "The words for the classes steer zero-shot by several points.",
     "settings.prompts_sha256": "The filled prompts differ: a full stop, an article, a capital.",
+    "settings.scores": "How a class is scored: cosine or likelihood of its prompts, sum or mean.",
     "settings.data_set": "Which set's metric of the paper is counted beside the others.",
     "settings.paper_metric": "What the paper counts: accuracies and means over classes differ.",
     "settings.threads": "Sums in another order: only near ties turn.",

@@ -6,6 +6,7 @@ before are read from their folder instead.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from bifocal.errors import ConfigError, DataError
 from bifocal.pretrained import Pretrained, Told, quiet
 
 BATCH = 250
+_log = logging.getLogger(__name__)
 Read = Callable[[Tensor], Tensor]
 """Normalised pictures to one row each."""
 
@@ -91,6 +93,8 @@ def encode_pictures(
             told(span.stop, count)
     if not kept:
         raise DataError(f"no picture of {count} could be read:\n{skips.describe()}")
+    if skips.counts:
+        _log.warning("pictures that cannot be read are left out:\n%s", skips.describe())
     labels = [-1 if sample.label is None else sample.label for _, sample in kept]
     return Encoded(
         features=torch.cat(parts),
@@ -100,6 +104,12 @@ def encode_pictures(
         keys=tuple(sample.key for _, sample in kept),
         skipped=skips.counts.total(),
     )
+
+
+def check_finite(*features: Tensor) -> None:
+    """Raise DataError if some features are no finite numbers: every rank of theirs is a lie."""
+    if not all(bool(one.isfinite().all()) for one in features):
+        raise DataError("some features are not finite numbers: the model is damaged or diverged")
 
 
 def _tower(pretrained: Pretrained, kind: Kind) -> Read:

@@ -10,6 +10,7 @@ are the tower's output, not normalised. OpenAI's own example of a linear probe r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from bifocal.data.sample import Source
 from bifocal.embed import Kind
 from bifocal.errors import DataError
-from bifocal.evaluate.features import ALL, Pictures, encode_pictures
+from bifocal.evaluate.features import ALL, Pictures, check_finite, encode_pictures
 from bifocal.pretrained import Pretrained, Told, quiet
 
 
@@ -66,12 +67,34 @@ def frozen_features(
     """Return features and classes of a labelled source's pictures; `kind` overrides `how`'s.
 
     Raises:
-        DataError: there are no classes, some pictures have no label, or none can be read.
+        DataError: there are no classes, some pictures have no label, none can be read, or a feature
+            is not finite.
     """
     if not source.class_names:
         raise DataError("the pictures have no classes: a probe needs NAME.cls and classes.json")
     seen = encode_pictures(pretrained, source, replace(how, kind=kind), told)
     if bool((seen.labels < 0).any()):
         raise DataError("some pictures have captions but no label: a probe needs NAME.cls")
+    check_finite(seen.features)
     names = tuple(source.class_names)
     return Labelled(seen.features.clone(), seen.labels, names, kind, seen.skipped, seen.indices)
+
+
+def check_classes(train: Labelled, other: Labelled, name: str) -> None:
+    """Raise DataError unless `other` has only classes that `train` has examples of."""
+    if train.class_names != other.class_names:
+        raise DataError(
+            f"training and {name} pictures have different classes: {_few(train.class_names)} and "
+            f"{_few(other.class_names)}; give both the same classes.json"
+        )
+    unknown = set(other.labels.tolist()) - set(train.labels.tolist())
+    if unknown:
+        names = [train.class_names[label] for label in sorted(unknown)]
+        raise DataError(
+            f"the {name} pictures have classes that no training picture has: {_few(names)}"
+        )
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+    return f"{len(names)} ({shown})"

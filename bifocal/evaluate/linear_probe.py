@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,8 +16,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from bifocal.embed import Kind
-from bifocal.errors import ConfigError, DataError
-from bifocal.evaluate.frozen import Labelled
+from bifocal.errors import ConfigError
+from bifocal.evaluate.frozen import Labelled, check_classes
 from bifocal.evaluate.logistic import MAX_ITERATIONS, LogisticFit, LogisticProblem
 from bifocal.evaluate.metrics import mean_over_classes, rank_of_best, share
 from bifocal.evaluate.splits import few_shot, stratified
@@ -152,26 +151,6 @@ def few_shot_probe(
     found = [result.accuracy for result in results]
     std = statistics.stdev(found) if len(found) > 1 else None
     return FewShotResult(shots, statistics.fmean(found), std, tuple(results))
-
-
-def check_classes(train: Labelled, other: Labelled, name: str) -> None:
-    """Raise DataError unless `other` has only classes that `train` has examples of."""
-    if train.class_names != other.class_names:
-        raise DataError(
-            f"training and {name} pictures have different classes: {_few(train.class_names)} and "
-            f"{_few(other.class_names)}; give both the same classes.json"
-        )
-    unknown = set(other.labels.tolist()) - set(train.labels.tolist())
-    if unknown:
-        names = [train.class_names[label] for label in sorted(unknown)]
-        raise DataError(
-            f"the {name} pictures have classes that no training picture has: {_few(names)}"
-        )
-
-
-def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
-    return f"{len(names)} ({shown})"
 
 
 class _Fitter:

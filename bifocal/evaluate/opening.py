@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bifocal.data.benchmark_folder import is_benchmark_folder, open_benchmark_folder
 from bifocal.data.sample import Source
+from bifocal.data.shards import ShardSource
 from bifocal.data.sources import Reading, open_source
 from bifocal.evaluate.protocol import CLIP_BENCHMARK
 from bifocal.identity import DataIdentity, identify_data
@@ -37,6 +38,10 @@ class Opened:
     def identity(self, limit: int | None) -> DataIdentity:
         """Return the identity of the first `limit` samples, or of all."""
         return identify_data(self.source, self.spec, limit=limit, split=self.split)
+
+    def stamps(self) -> tuple[str, ...]:
+        """Return what tells shards that were edited in place, where the source can say."""
+        return self.source.stamps if isinstance(self.source, ShardSource) else ()
 
 
 def open_split(spec: str, reading: Reading, split: str = "test") -> Opened:

@@ -7,17 +7,21 @@ knows nothing of files.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
 from bifocal import __version__
 from bifocal.embed import Embedded
+from bifocal.evaluate.calibration import calibration_intervals, proper_scores
+from bifocal.evaluate.features import check_finite
+from bifocal.evaluate.paper_score import paper_interval, paper_score
 from bifocal.evaluate.protocol import paper_metric
 from bifocal.evaluate.record import CLASS, UNIT, Record
+from bifocal.evaluate.resampling import median_of, percentile_interval
 from bifocal.evaluate.retrieval import RetrievalResult
-from bifocal.evaluate.statistics import Bootstrap
+from bifocal.evaluate.statistics import Bootstrap, interval
 from bifocal.evaluate.zero_shot import ZeroShotResult
 from bifocal.identity import JSON, DataIdentity, ModelIdentity, fingerprint
 from bifocal.inputs.prompts import Templates
@@ -65,11 +69,15 @@ class Origin:
             "dtype": str(pretrained.model.logit_scale.dtype).removeprefix("torch."),
         }
         settings |= {name: asdict(one) for name, one in data.items() if name != "test"}
-        for name, one in stored.items():
-            made = one.meta["settings"]
-            said = f"{made['dtype']}, computed in {made['precision']}"
-            settings["embedded"] = settings.get("embedded", {}) | {name: said}
-        return cls(model, data["test"], settings, seed)
+        return cls(model, data["test"], settings, seed).read_from(stored)
+
+    def read_from(self, stored: Mapping[str, Embedded]) -> Origin:
+        """Return the same with features that are read in place of the tower's, by part."""
+        if not stored:
+            return self
+        made = {name: one.meta["settings"] for name, one in stored.items()}
+        said = {n: f"{one['dtype']}, computed in {one['precision']}" for n, one in made.items()}
+        return replace(self, settings={**self.settings, "embedded": said})
 
 
 def zero_shot_record(
@@ -94,13 +102,19 @@ def zero_shot_record(
         "class_names_sha256": fingerprint(list(result.class_names)),
         "templates": _listed(templates),
         "prompts_sha256": fingerprint([list(row) for row in result.prompts]),
+        "scores": result.scores,
     }
+    plan = Bootstrap(seed=origin.seed)
     if data_set:
         counted = paper_metric(data_set)
-        metrics["paper_metric"] = result.score(counted)
+        metrics["paper_metric"] = paper_score(result, counted)
+        bounds = paper_interval(result, counted, plan)
+        intervals |= {"paper_metric": bounds} if bounds else {}
         settings |= {"data_set": data_set, "paper_metric": counted}
     metrics |= result.calibration().metrics()
+    intervals |= calibration_intervals(result.logits, result.labels, plan)
     outcomes: dict[str, Tensor] = {UNIT: result.indices}
+    outcomes |= proper_scores(result.logits, result.labels)
     for name, right in result.right().items():
         outcomes[name] = right
         classes = result.classes_of(name)
@@ -111,8 +125,14 @@ def zero_shot_record(
 
 
 def retrieval_record(result: RetrievalResult, origin: Origin) -> Record:
-    """Return the record of a retrieval, mean ranks (1 is first) too; a query has its picture."""
-    intervals = result.intervals(Bootstrap(seed=origin.seed))
+    """Return the record of a retrieval, mean ranks (1 is first) too; a query has its picture.
+
+    Raises:
+        DataError: a feature is not finite.
+    """
+    check_finite(result.image_features, result.text_features)
+    plan = Bootstrap(seed=origin.seed)
+    intervals = result.intervals(plan)
     metrics = result.metrics()
     settings = _settings(origin, result) | {
         "same": result.same,
@@ -122,6 +142,12 @@ def retrieval_record(result: RetrievalResult, origin: Origin) -> Record:
     for way, ranks in result.ways().items():
         found[f"{way}_mean_rank"] = ranks.double() + 1
         metrics[f"{way}_mean_rank"] = found[f"{way}_mean_rank"].mean().item()
+        units = result.unit_of(f"{way}_mean_rank")
+        if len(result.indices) > 1:
+            name, values = f"{way}_mean_rank", found[f"{way}_mean_rank"]
+            intervals[name] = interval(values, groups=units, plan=plan)
+            middle = percentile_interval(median_of(values), len(values), groups=units, plan=plan)
+            intervals |= {f"{way}_median_rank": middle} if middle else {}
     groups = result.relevance.images
     rows = torch.arange(len(groups))
     # A group of equal pictures is called by its first one.

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bifocal.data.sample import Source
+from bifocal.embed import Encoded
 from bifocal.errors import DataError
 from bifocal.evaluate.features import ALL, Pictures, encode_pictures
 from bifocal.evaluate.metrics import share
@@ -145,14 +146,13 @@ def retrieve(
         told: hears how many pictures are done.
 
     Raises:
-        DataError: the pictures have no captions.
+        DataError: the pictures, or some of them, have no captions.
         CheckpointError: stored features are not of this model and data.
     """
     seen = encode_pictures(pretrained, source, how, told)
+    _check_captions(seen)
     captions = [text for texts in seen.captions for text in texts]
     owners = torch.tensor([row for row, texts in enumerate(seen.captions) for _ in texts])
-    if not captions:
-        raise DataError("the pictures have no captions: retrieval needs them")
     # Stored features are of captions as they are.
     texts = None if protocol.caption_prefix else seen.text_features
     if texts is None:
@@ -178,6 +178,18 @@ def retrieve(
         relevance=relevance,
         same=same,
     )
+
+
+def _check_captions(seen: Encoded) -> None:
+    """Raise DataError unless each picture has a caption that it can find."""
+    silent = [key for key, texts in zip(seen.keys, seen.captions, strict=True) if not texts]
+    if len(silent) == len(seen.keys):
+        raise DataError("the pictures have no captions: retrieval needs them")
+    if silent:
+        raise DataError(
+            f"{len(silent):,} of {len(seen.keys):,} pictures have no caption, as '{silent[0]}': "
+            "retrieval needs one or more of each"
+        )
 
 
 def _groups(names: Sequence[object]) -> Int[Tensor, " names"]:

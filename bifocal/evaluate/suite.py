@@ -2,7 +2,8 @@
 
 Each cell's record is kept under the hash of all that decides it (weights, data, prompts, protocol,
 release), so that a suite that was stopped goes on where it was, and one that has grown measures
-only what is new. A cell that fails is a row that says why.
+only what is new. What is new reads the features that are there (`suite_features`). A cell that
+fails is a row that says why.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bifocal.evaluate.opening import Opened, as_read_by, open_split
 from bifocal.evaluate.record import Record, read_record, write_record
 from bifocal.evaluate.results import LINEAR_PROBE, RETRIEVAL, ZERO_SHOT, Origin
 from bifocal.evaluate.suite_config import DataEntry, SuiteConfig
+from bifocal.evaluate.suite_features import Kept
 from bifocal.evaluate.suite_rows import Row, failed_row, file_name, row_of
 from bifocal.identity import ModelIdentity, fingerprint, identify_model
 from bifocal.inputs.prompts import PHOTO
@@ -95,7 +97,9 @@ def _rows_of(
         try:
             opened = {"test": test} | _others(entry, reading, task)
             cell = _cell(config, data, task)
-            record, reused = _find(cell, loaded, opened, path)
+            kept = Kept(place.out / "features", config.threads, told)
+            kept = kept if config.keep_features else None
+            record, reused = _find(cell, loaded, opened, path, kept)
         except FAULTS as error:
             yield failed_row(config, data, model, task, error)
             continue
@@ -105,7 +109,11 @@ def _rows_of(
 
 
 def _find(
-    cell: Cell, loaded: Loaded, opened: Mapping[str, Opened], path: Path
+    cell: Cell,
+    loaded: Loaded,
+    opened: Mapping[str, Opened],
+    path: Path,
+    kept: Kept | None,
 ) -> tuple[Record, bool]:
     """Return the record of a cell, and whether it was there already."""
     pretrained = loaded.pretrained
@@ -119,7 +127,7 @@ def _find(
         else:
             if record.settings.get("cell") == key:
                 return record, True
-    return measure(cell, pretrained, opened, origin, {"cell": key}), False
+    return measure(cell, pretrained, opened, origin, {"cell": key}, kept), False
 
 
 def _key(cell: Cell, origin: Origin, opened: Mapping[str, Opened]) -> str:
@@ -130,9 +138,10 @@ def _key(cell: Cell, origin: Origin, opened: Mapping[str, Opened]) -> str:
     data = {name: asdict(one.identity(cell.limit)) for name, one in opened.items()}
     for one in data.values():
         del one["spec"]
+    stamps = {name: list(one.stamps()) for name, one in opened.items()}
     ignored = ("threads", *data)
     settings = {name: value for name, value in origin.settings.items() if name not in ignored}
-    return fingerprint([model, data, asked, settings])
+    return fingerprint([model, data, stamps, asked, settings])
 
 
 def _cell(config: SuiteConfig, data: str, task: str) -> Cell:

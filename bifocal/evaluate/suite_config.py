@@ -72,4 +72,7 @@ class SuiteConfig(Settings):
     limit: PositiveInt | None = None
     seed: NonNegativeInt = 0
     threads: PositiveInt = 2
+    keep_features: bool = True
+    """Whether features of pictures stay under the output folder, 4 bytes a number, so that each
+    model reads each data set once; False computes them for every task."""
     probe: ProbeEntry = ProbeEntry()

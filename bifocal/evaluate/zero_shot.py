@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,14 +18,17 @@ from bifocal.evaluate.calibration import Calibration, calibration
 from bifocal.evaluate.classifier import Prompting, build_head
 from bifocal.evaluate.features import ALL, Pictures, encode_pictures
 from bifocal.evaluate.likelihood import Likelihoods
-from bifocal.evaluate.metrics import confusion, mean_over_classes, rank_of_best, roc_auc, share
-from bifocal.evaluate.protocol import PLAIN, Metric, Protocol
+from bifocal.evaluate.metrics import confusion, mean_over_classes, rank_of_best, share
+from bifocal.evaluate.protocol import PLAIN, Protocol
 from bifocal.evaluate.statistics import STANDARD, Bootstrap, Interval, interval
 from bifocal.identity import JSON
 from bifocal.inputs.prompts import PHOTO, Templates
 from bifocal.pretrained import Pretrained, Told, quiet
 
 FIVE = 5
+_log = logging.getLogger(__name__)
+
+Scores = Literal["cosine", "likelihood", "likelihood per token"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class ZeroShotResult:
     protocol: Protocol = PLAIN
     prompts: tuple[tuple[str, ...], ...] = ()
     """What each class was said by."""
+    scores: Scores = "cosine"
+    """What logits are: cosines times a scale, or log-likelihoods of the prompts."""
 
     def among(self, classes: Sequence[int]) -> ZeroShotResult:
         """Return the result as if `classes` were the only names to choose from.
@@ -62,15 +69,15 @@ class ZeroShotResult:
         """Return, by metric, which pictures are right; a metric that is not defined has none."""
         ranks = self.ranks()
         first, five = ranks < 1, ranks < FIVE
-        if self.protocol.metric_names == "bifocal":
-            return {"top1": first, "top5": five, "mean_per_class_recall": first}
-        fifth = {"acc5": five} if len(self.class_names) >= FIVE else {}
-        return {"acc1": first, **fifth, "mean_per_class_recall": first}
+        names = ("top1", "top5") if self.protocol.metric_names == "bifocal" else ("acc1", "acc5")
+        # Of fewer classes than five, five guesses are always right.
+        fifth = {names[1]: five} if len(self.class_names) >= FIVE else {}
+        return {names[0]: first, **fifth, "mean_per_class_recall": first}
 
     def metrics(self) -> dict[str, float]:
         """Return accuracies by the protocol's names, chance and the number of pictures.
 
-        Plain: top-1, top-5 and mean per-class recall.
+        Plain: top-1, mean per-class recall, and top-5 where there are five classes or more.
         """
         right = self.right()
         found = {name: share(one) for name, one in right.items()}
@@ -91,25 +98,6 @@ class ZeroShotResult:
     def classes_of(self, metric: str) -> Int[Tensor, " images"] | None:
         """Return the classes over which a metric is a mean of means, if it is one."""
         return self.labels if metric == "mean_per_class_recall" else None
-
-    def score(self, metric: Metric) -> float:
-        """Return what the paper counts on a data set.
-
-        Raises:
-            ConfigError: pictures of one class each cannot be scored so, or there are not two
-                classes for a receiver's curve.
-        """
-        check_score(metric, len(self.class_names))
-        first, five = (self.ranks() < k for k in (1, FIVE))
-        match metric:
-            case "mean_per_class_recall":
-                return mean_over_classes(first, self.labels)
-            case "mean_of_top1_and_top5":
-                return (share(first) + share(five)) / 2
-            case "roc_auc":
-                return roc_auc(self.logits[:, 1] - self.logits[:, 0], self.labels == 1)
-            case _:
-                return share(first)
 
     def confusion(self) -> Int[Tensor, "classes classes"]:
         """Return counts, true classes in rows and predicted ones in columns."""
@@ -134,20 +122,6 @@ class ZeroShotResult:
             "labels": self.labels.tolist(),
             "predictions": self.logits.argmax(dim=1).tolist(),
         }
-
-
-def check_score(metric: Metric, classes: int) -> None:
-    """Raise ConfigError if pictures of one class each, of so many, cannot be scored so."""
-    if metric == "map_at_11":
-        raise ConfigError(
-            "the paper scores this set by precision over several classes a picture; pictures here "
-            "have one class each: leave --dataset out"
-        )
-    if metric == "roc_auc" and classes != 2:
-        raise ConfigError(
-            "the paper scores this set by a receiver's curve, which needs two classes, the second "
-            f"the one looked for; these are {classes}"
-        )
 
 
 def zero_shot(
@@ -194,8 +168,10 @@ def classify(
         raise DataError("the pictures have no classes: zero-shot needs NAME.cls and classes.json")
     # What is wrong with the names is known before pictures are read.
     classes = prompting.named(source.class_names)
+    check_choice(classes.shown)
     rows = prompting.prompts(classes)
-    predicts = pretrained.model.config.objective != "contrastive"
+    _warn_of_twins(classes.shown, rows)
+    predicts = _predicts(pretrained, prompting)
     read = Likelihoods(pretrained, rows, per_token=prompting.per_token) if predicts else None
     seen = encode_pictures(pretrained, source, how, told.get("pictures", quiet), read)
     if (seen.labels < 0).any():
@@ -212,4 +188,43 @@ def classify(
         skipped=seen.skipped,
         protocol=prompting.protocol,
         prompts=tuple(tuple(row) for row in rows),
+        scores=_scores(predicts, prompting.per_token),
     )
+
+
+def check_choice(names: Sequence[str]) -> None:
+    """Raise DataError if there are classes, but not two to choose between."""
+    if len(names) == 1:
+        raise DataError(
+            f"the pictures have one class, '{names[0]}': zero-shot chooses between two or more"
+        )
+
+
+def _warn_of_twins(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Tell a user of classes that no model can tell apart."""
+    first: dict[tuple[str, ...], str] = {}
+    for name, row in zip(names, rows, strict=True):
+        if tuple(row) in first:
+            _log.warning(
+                "the classes '%s' and '%s' have the same prompts: their scores always tie, and a "
+                "tie counts as wrong; give them names of their own",
+                first[tuple(row)],
+                name,
+            )
+        first.setdefault(tuple(row), name)
+
+
+def _predicts(pretrained: Pretrained, prompting: Prompting) -> bool:
+    """Return whether a model predicts texts, in place of comparing them with pictures."""
+    predicts = pretrained.model.config.objective != "contrastive"
+    if prompting.per_token and not predicts:
+        raise ConfigError(
+            "this model compares pictures with prompts and predicts no tokens: leave per_token out"
+        )
+    return predicts
+
+
+def _scores(predicts: bool, per_token: bool) -> Scores:
+    if not predicts:
+        return "cosine"
+    return "likelihood per token" if per_token else "likelihood"

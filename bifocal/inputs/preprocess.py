@@ -11,7 +11,9 @@ for every copy, and the threads that train would wait for theirs.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +23,7 @@ from jaxtyping import Float, UInt8
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from bifocal.inputs.color import Factors, move_colors
 from bifocal.settings import Settings
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -65,6 +68,9 @@ class Augment(Settings):
     """Smallest share of the largest square that the random crop may cut out."""
     horizontal_flip: bool = False
     """Mirror every second picture. Off where captions speak of left and right."""
+    color_jitter: float = Field(default=0.0, ge=0, le=1)
+    """Multiply brightness, contrast and saturation of a picture each by its own factor between 1
+    minus this and 1 plus this; 0 leaves colours, of which captions may speak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +83,26 @@ class Draw:
     flip: float
     caption: float
 
+    @property
+    def colors(self) -> tuple[float, float, float]:
+        """Three more, for brightness, contrast and saturation: a hash of the others.
+
+        They are computed when they are asked for, so that pictures whose colours stay cost nothing.
+        """
+        others = struct.pack("<5d", self.area, self.x, self.y, self.flip, self.caption)
+        words = struct.unpack("<3Q", hashlib.blake2b(others, digest_size=24).digest())
+        brightness, contrast, saturation = ((word >> 11) * 2.0**-53 for word in words)
+        return brightness, contrast, saturation
+
 
 def random_crop(
     image: UInt8[Tensor, "3 height width"], size: int, augment: Augment, draw: Draw
 ) -> UInt8[Tensor, "3 size size"]:
-    """Return a random square of the picture, resized to `size` and perhaps mirrored.
+    """Return a random square of the picture, resized to `size`, perhaps mirrored and recoloured.
 
     The square covers between `min_area` and all of the largest one that fits; with
-    `min_area = 1` this is the random crop along the longer side of the resized picture.
+    `min_area = 1` this is the random crop along the longer side of the resized picture. Colours
+    are those of the square: its own mean luminance decides its contrast.
     """
     height, width = image.shape[1:]
     side = max(1, round(min(height, width) * _share(augment, draw) ** 0.5))
@@ -92,7 +110,10 @@ def random_crop(
     left = int(draw.x * (width - side + 1))
     square = resize(image[:, top : top + side, left : left + side], size, size)
     if augment.horizontal_flip and draw.flip < 0.5:
-        return torch.from_numpy(square.numpy()[:, :, ::-1].copy())
+        square = torch.from_numpy(square.numpy()[:, :, ::-1].copy())
+    if augment.color_jitter:
+        factors = (1 + augment.color_jitter * (2 * u - 1) for u in draw.colors)
+        return move_colors(square, Factors(*factors))
     return square
 
 

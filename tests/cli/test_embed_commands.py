@@ -96,7 +96,7 @@ def test_contamination_prints_figures_and_writes_pairs(
     assert (found["images"], found["overlapping"], found["figure"]) == (20, 20, "top1")
     assert all(pair["test"] == pair["train"] and pair["bits"] == 0 for pair in found["pairs"])
     page = (out / "contamination.html").read_text()
-    assert "Copies by hash" in page
+    assert "Copies by looks" in page
     assert "To set a threshold by" in page
     random_pretrained(tiny_vit, 1).save(tmp_path / "detector")
     said = call(
@@ -107,6 +107,6 @@ def test_contamination_prints_figures_and_writes_pairs(
     assert "recall@3" in said
     found = json.loads(figures.read_text())
     assert found["figure"] == "image_to_text_recall@3"
-    assert found["threshold"] == 0.99
+    assert found["match"]["cosine"] == 0.99
     assert all(pair["cosine"] >= 0.99 or pair["bits"] <= 8 for pair in found["pairs"])
     assert "Around the threshold 0.99" in (tmp_path / "two" / "contamination.html").read_text()

@@ -56,7 +56,7 @@ def test_folders_by_class_are_measured_and_recorded(bifocal, model, folders, tmp
     assert found.settings["class_names"] == ["barn owl", "cat", "dog"]
     assert found.metrics["images"] == 9
     assert found.protocol == "plain"
-    assert json.loads(record.read_text())["metrics"]["top5"] == 1
+    assert "top5" not in found.metrics, "of three classes five guesses are always right"
     told = json.loads(detail.read_text())
     assert told["pictures"] == [3, 3, 3]
     assert told["class_names"] == ["barn owl", "cat", "dog"]

@@ -17,8 +17,8 @@ from bifocal.data.perceptual import (
     ALIKE,
     FLAT,
     NEAR,
-    difference_hash,
     near_duplicates,
+    perceptual_hash,
     resemblance,
     thumbnail,
 )
@@ -76,7 +76,7 @@ def test_bands_of_many_hashes_lose_none(distance):
 @pytest.mark.behaviour
 def test_a_changed_picture_stays_near_and_a_mirrored_one_does_not():
     image = Image.fromarray(scene(320, 240))
-    own = difference_hash(to_tensor(np.asarray(image)))
+    own = perceptual_hash(to_tensor(np.asarray(image)))
     own_look = thumbnail(to_tensor(np.asarray(image)))
     changed = [
         encode(image, "JPEG", quality=40),
@@ -87,17 +87,17 @@ def test_a_changed_picture_stays_near_and_a_mirrored_one_does_not():
     ]
     for encoded in changed:
         found = decode(encoded)
-        assert (difference_hash(found) ^ own).bit_count() <= NEAR
+        assert (perceptual_hash(found) ^ own).bit_count() <= NEAR
         assert resemblance(own_look[None], thumbnail(found)[None])[0] > ALIKE
     mirrored = to_tensor(np.asarray(image)[:, ::-1])
-    assert (difference_hash(mirrored) ^ own).bit_count() > NEAR
+    assert (perceptual_hash(mirrored) ^ own).bit_count() > NEAR
 
 
 @pytest.mark.behaviour
 def test_pictures_without_texture_are_near_nothing():
     noise = torch.randint(100, 104, (3, 40, 50), dtype=torch.uint8)
     flat = [torch.full((3, 9, 9), level, dtype=torch.uint8) for level in (0, 128, 255)]
-    hashes = np.array([difference_hash(image) for image in [*flat, noise]], dtype=np.uint64)
+    hashes = np.array([perceptual_hash(image) for image in [*flat, noise]], dtype=np.uint64)
     assert (hashes == FLAT).all()
     assert len(near_duplicates(hashes, None, NEAR)) == 0
     looks = np.stack([thumbnail(image) for image in flat])
@@ -108,7 +108,7 @@ def test_pictures_without_texture_are_near_nothing():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4000), (3, 2), (2000, 1)])
 def test_any_shape_has_a_hash(shape):
     image = torch.randint(0, 256, (3, *shape), dtype=torch.uint8)
-    assert 0 <= difference_hash(image) < 2**64
+    assert 0 <= perceptual_hash(image) < 2**64
 
 
 @pytest.mark.golden
@@ -124,7 +124,7 @@ def test_photographs(photographs: Path):
         found = found.resize((width // 2, height // 2), Image.Resampling.BICUBIC)
         again.append(decode(encode(found, "JPEG", quality=75)))
     hashes, others = (
-        np.array([difference_hash(image) for image in some], dtype=np.uint64)
+        np.array([perceptual_hash(image) for image in some], dtype=np.uint64)
         for some in (images, again)
     )
     found = near_duplicates(hashes, others, NEAR)

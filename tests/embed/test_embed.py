@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bifocal.data.loader import read_image
-from bifocal.data.perceptual import difference_hash
+from bifocal.data.perceptual import perceptual_hash
 from bifocal.embed import Embedded, Job, embed, nearest, stored_pictures
 from bifocal.errors import CheckpointError, ConfigError, DataError
 from bifocal.evaluate.features import Pictures, encode_pictures
@@ -38,7 +38,7 @@ def test_features_are_those_of_each_picture_and_caption_alone(clip, pictures, tm
     assert found.keys(range(len(found))) == [sample.key for sample in samples]
     assert found.labels.tolist() == [sample.label for sample in samples]
     assert found.indices.tolist() == KEPT
-    assert found.hashes.tolist() == [difference_hash(read_image(sample)) for sample in samples]
+    assert found.hashes.tolist() == [perceptual_hash(read_image(sample)) for sample in samples]
     assert found.skipped == {"empty file": 2, "missing picture": 1}
     assert found.class_names == source.class_names
 
@@ -144,7 +144,7 @@ def test_a_folder_keeps_to_its_job(clip, pictures, tmp_path, tiny_vit, random_pr
 def test_hopeless_data_and_settings_are_one_clear_error(clip, pictures, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="with what=texts leave both out"):
         embed(clip, pictures(4), tmp_path / "a", Job(what="texts", hashes=True))
-    with pytest.raises(DataError, match="no sample can be used: nothing was embedded"):
+    with pytest.raises(DataError, match="no sample can be used: the samples have no captions"):
         embed(clip, pictures(1), tmp_path / "b", Job(what="texts"))
     monkeypatch.setattr("bifocal.embed.run.FEW", 2)
     with pytest.raises(DataError, match=r"3 of 24 samples are bad(?s:.*)1x missing picture"):

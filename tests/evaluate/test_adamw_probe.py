@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from bifocal.errors import ConfigError, DataError
 from bifocal.evaluate import adamw_probe as module
-from bifocal.evaluate.adamw_probe import DECAYS, FIRST_DECAYS, AdamWProbe, adamw_probe, fit, search
+from bifocal.evaluate.adamw_probe import AdamWProbe, adamw_probe, fit
+from bifocal.evaluate.decays import DECAYS, FIRST_DECAYS, search
 from bifocal.evaluate.frozen import Labelled
 
 NAMES = tuple("abcdefg")

@@ -12,9 +12,12 @@ from bifocal.data.sample import Sample
 from bifocal.errors import ConfigError
 from bifocal.evaluate import likelihood
 from bifocal.evaluate.classifier import Prompting
+from bifocal.evaluate.explain import differences
 from bifocal.evaluate.features import Pictures
 from bifocal.evaluate.likelihood import Likelihoods
+from bifocal.evaluate.results import Origin, zero_shot_record
 from bifocal.evaluate.zero_shot import classify
+from bifocal.identity import identify_data, identify_model
 from bifocal.inputs.preprocess import Preprocess
 from bifocal.inputs.tokenizer import BASE_SIZE, Tokenizer
 from bifocal.model.build import build_model
@@ -98,9 +101,18 @@ def test_classification_asks_for_likelihoods(model):
     assert result.metrics()["chance"] == pytest.approx(1 / 3)
     means = classify(model, Grey(), Prompting(("a {}",), per_token=True), Pictures(threads=1))
     assert (means.logits > result.logits).all()
+    assert (result.scores, means.scores) == ("likelihood", "likelihood per token")
+    who, what = identify_model(model, "m"), identify_data(Grey(), "grey")
+    records = [
+        zero_shot_record(one, Origin.of(model, who, {"test": what})) for one in (result, means)
+    ]
+    named = [one.name for one in differences(*records)]
+    assert "settings.scores" in named, "two ways to score are not one figure"
 
 
 @pytest.mark.behaviour
 def test_a_model_that_compares_has_no_likelihoods(tiny_vit, random_pretrained):
     with pytest.raises(ConfigError, match="predicts no texts"):
         Likelihoods(random_pretrained(tiny_vit), ROWS)
+    with pytest.raises(ConfigError, match="leave per_token out"):
+        classify(random_pretrained(tiny_vit), Grey(), Prompting(per_token=True))

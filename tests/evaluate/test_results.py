@@ -43,7 +43,7 @@ def check(record: Record) -> None:
             continue
         found = interval(values, classes=classes)
         assert record.metrics[name] == pytest.approx(found.value)
-        assert record.intervals[name].value == record.metrics[name]
+        assert record.intervals[name].value == pytest.approx(record.metrics[name])
         assert record.intervals[name].seed == 3
         assert record.settings["device"] == "cpu"
 

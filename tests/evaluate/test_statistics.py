@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bifocal.errors import ConfigError, DataError
-from bifocal.evaluate import statistics
+from bifocal.evaluate import units
 from bifocal.evaluate.mcnemar import mcnemar
 from bifocal.evaluate.metrics import mean_over_classes
 from bifocal.evaluate.ranks import Relevance
@@ -84,10 +84,45 @@ def test_the_bounds_are_those_of_theory():
 
 @pytest.mark.golden
 def test_units_are_drawn_within_their_class():
-    # Class 0 is always right and class 1 never: nothing about the mean of both is uncertain.
-    values, classes = torch.arange(40) % 2, torch.arange(40) % 2
-    found = interval(values.bool(), classes=classes)
-    assert (found.low, found.value, found.high) == (0.5, 0.5, 0.5)
+    # Class 0 is right in half of its examples and class 1 never: the variance of the mean of both
+    # is a quarter of class 0's, ½ · ½ / 199; drawn over all examples it would be three times that.
+    values = torch.cat([torch.arange(200) % 2, torch.zeros(200, dtype=torch.long)])
+    classes = torch.arange(400) // 200
+    found = interval(values.bool(), classes=classes, plan=Bootstrap(resamples=10_000))
+    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.5 * (0.25 / 199) ** 0.5, rel=0.05)
+    assert found.value == 0.25
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("count", [1, 4])
+def test_classes_that_agree_within_are_not_certain(count):
+    # Draws within classes show no spread, yet of 2 or 8 pictures nothing is known so well: what is
+    # then drawn is pictures, so that equally large classes have the interval of all pictures.
+    values = torch.arange(2 * count) < count
+    classes = values.long()
+    found = interval(values, classes=classes)
+    assert (found.low, found.high) == pytest.approx((interval(values).low, interval(values).high))
+    assert found.high - found.low > 0.7
+    # Class 0 has a tenth of the pictures, and half of the weight.
+    classes = (torch.arange(40) >= 4).long()
+    found = interval(classes == 0, classes=classes)
+    assert found.value == 0.5
+    assert found.low < 0.2
+    assert found.high == 1.0
+
+
+@pytest.mark.golden
+def test_no_p_value_is_smaller_than_so_few_pictures_allow():
+    # Two pictures, both right by the first model alone: a fair coin does that half of the time.
+    for count in (2, 5, 9):
+        ones = torch.ones(count, dtype=torch.bool)
+        classes = torch.arange(count) % 2
+        for found in (
+            paired_difference(ones, ~ones),
+            paired_difference(ones, ~ones, classes=classes),
+        ):
+            assert found.p_value == pytest.approx(2.0 ** (1 - count), rel=0.01) or count > 8
+            assert found.p_value >= 2.0 ** (1 - count)
 
 
 @pytest.mark.golden
@@ -161,7 +196,7 @@ def test_draws_follow_from_the_seed_alone(monkeypatch):
         largest.append(shape[0] * shape[1])
         return plain(*shape, **kind)
 
-    monkeypatch.setattr(statistics, "TILE", 1000)
+    monkeypatch.setattr(units, "TILE", 1000)
     monkeypatch.setattr(torch, "rand", counted)
     small = interval(values, plan=plan)
     assert max(largest) <= 1000
