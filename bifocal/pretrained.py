@@ -79,16 +79,21 @@ class Pretrained:
         """The model, for what only the published kind can do.
 
         Raises:
-            ConfigError: it predicts texts, or its text tower is a bag of words.
+            ConfigError: it predicts texts, its text tower is a bag of words, or its projections
+                are not linear.
         """
         config = self.model.config
-        if isinstance(self.model, CLIP) and config.objective == "contrastive":
+        if config.objective != "contrastive":
+            what = f"predicts {PREDICTED[config.objective]}"
+        elif not isinstance(self.model, CLIP):
+            what = "reads text as a bag of words"
+        elif config.projection != "linear":
+            what = f"has projections of the kind {config.projection}"
+        else:
             return self.model
-        what = PREDICTED.get(config.objective)
         raise ConfigError(
-            f"this model {f'predicts {what}' if what else 'reads text as a bag of words'}, where "
-            "one of the published kind is needed: train it with loss.form=softmax and "
-            "model.text.kind=transformer"
+            f"this model {what}, where one of the published kind is needed: train it with "
+            "loss.form=softmax, model.text.kind=transformer and model.projection=linear"
         )
 
     def encode_image(
@@ -136,14 +141,15 @@ class Pretrained:
         """
         texts = [text for row in rows for text in row]
         total = len(set(texts))
-        shares = isinstance(self.model, CLIP) and self.model.config.objective == "contrastive"
-        if total <= FEW or not shares:
+        model = self.model
+        if total <= FEW or not isinstance(model, CLIP) or model.config.objective != "contrastive":
             features = self.encode_text(texts)
         else:
             ids = [tuple(self.tokenizer.encode_caption(text)[0]) for text in texts]
             total = len(set(ids))
-            found = read_rows(self.clip, ids, lambda done: told(done, total))
-            features = F.normalize(found, dim=-1).float().cpu()
+            found = read_rows(model, ids, lambda done: told(done, total))
+            with torch.no_grad():
+                features = F.normalize(model.text_head(found), dim=-1).float().cpu()
         return class_means(features, [len(row) for row in rows])
 
     def save(self, folder: Path) -> None:

@@ -23,6 +23,7 @@ from bifocal.model.config import (
 )
 from bifocal.model.layers import ResidualAttentionBlock, Transformer
 from bifocal.model.modified_resnet import Bottleneck, ModifiedResNet
+from bifocal.model.projection import ProjectionHead
 from bifocal.model.text_transformer import TextTransformer
 from bifocal.model.vision_transformer import VisionTransformer
 from bifocal.types import Features
@@ -40,6 +41,9 @@ class TwoTowers(nn.Module):
 
     config: CLIPConfig
     visual: VisionTransformer | ModifiedResNet
+    image_head: ProjectionHead | nn.Identity
+    """What features pass after the tower's linear projection: nothing in the paper's models."""
+    text_head: ProjectionHead | nn.Identity
     logit_scale: nn.Parameter
     """Logarithm of the multiplier, as in published checkpoints."""
     logit_bias: nn.Parameter | None
@@ -55,6 +59,7 @@ class TwoTowers(nn.Module):
         self.locked = None
         self.config = config
         self.visual = _image_tower(config)
+        self.image_head, self.text_head = _projection_head(config), _projection_head(config)
         self.logit_scale = nn.Parameter(torch.empty(()))
         biased = config.init_logit_bias is not None
         self.register_parameter("logit_bias", nn.Parameter(torch.empty(())) if biased else None)
@@ -62,7 +67,7 @@ class TwoTowers(nn.Module):
             self.initialize(torch.Generator().manual_seed(seed))
 
     def read_text(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch embed_dim"]:
-        """Return text features, not normalised; the text tower's."""
+        """Return text features, linearly projected; the text tower's."""
         raise NotImplementedError
 
     def initialize_text(self, generator: torch.Generator) -> None:
@@ -78,7 +83,7 @@ class TwoTowers(nn.Module):
         images: Float[Tensor, "batch 3 height height"],
         kept: Int[Tensor, "batch kept"] | None = None,
     ) -> Float[Tensor, "batch embed_dim"]:
-        """Return image features, not normalised, for normalised pictures.
+        """Return image features, linearly projected, for normalised pictures.
 
         Args:
             images: normalised pictures of the model's size.
@@ -105,7 +110,7 @@ class TwoTowers(nn.Module):
         kept: Int[Tensor, "batch kept"] | None = None,
     ) -> Float[Tensor, "batch embed_dim"]:
         """Return image features of unit norm; see `read_image`."""
-        return F.normalize(self.read_image(images, kept), dim=-1)
+        return F.normalize(self.image_head(self.read_image(images, kept)), dim=-1)
 
     def encode_text(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch embed_dim"]:
         """Return text features of unit norm for token ids.
@@ -119,7 +124,7 @@ class TwoTowers(nn.Module):
                 "bifocal evaluate zero-shot asks it for likelihoods; for text features train with "
                 "loss.form=softmax"
             )
-        return F.normalize(self.read_text(tokens), dim=-1)
+        return F.normalize(self.text_head(self.read_text(tokens)), dim=-1)
 
     def features(
         self,
@@ -145,7 +150,8 @@ class TwoTowers(nn.Module):
 
     @torch.no_grad()
     def clamp_logit_scale(self, maximum: float = MAX_LOGIT_SCALE) -> None:
-        """Keep the multiplier at or below `maximum`, as the paper does for stability."""
+        """Keep the multiplier at or below `maximum` (which may be inf), for stability as the paper
+        does."""
         self.logit_scale.clamp_(max=math.log(maximum))
 
     def lock(self, tower: Tower) -> None:
@@ -161,8 +167,9 @@ class TwoTowers(nn.Module):
     def tower_parameters(self, tower: Tower) -> list[nn.Parameter]:
         """Return the parameters of one tower and its projection."""
         if tower == "image":
-            return list(self.visual.parameters())
-        others = {id(self.logit_scale), id(self.logit_bias), *map(id, self.visual.parameters())}
+            return [*self.visual.parameters(), *self.image_head.parameters()]
+        others = {id(self.logit_scale), id(self.logit_bias)}
+        others.update(map(id, self.tower_parameters("image")))
         return [p for p in self.parameters() if id(p) not in others]
 
     def train(self, mode: bool = True) -> TwoTowers:
@@ -198,10 +205,13 @@ class TwoTowers(nn.Module):
         self.logit_scale.fill_(math.log(1 / self.config.init_temperature))
         if self.logit_bias is not None:
             self.logit_bias.fill_(self.config.init_logit_bias or 0.0)
+        for head in (self.image_head, self.text_head):
+            if isinstance(head, ProjectionHead):
+                head.initialize(generator)
 
 
 class CLIP(TextTransformer, TwoTowers):
-    """Both towers of the paper, their linear projections and the learnable temperature.
+    """Both towers of the paper, their projections and the learnable temperature.
 
     Args:
         config: the architecture.
@@ -226,3 +236,11 @@ def _image_tower(config: CLIPConfig) -> VisionTransformer | ModifiedResNet:
             return VisionTransformer(vision, config.embed_dim, config.activation)
         case ModifiedResNetConfig() as vision:
             return ModifiedResNet(vision, config.embed_dim)
+
+
+def _projection_head(config: CLIPConfig) -> ProjectionHead | nn.Identity:
+    match config.projection:
+        case "linear":
+            return nn.Identity()
+        case "mlp":
+            return ProjectionHead(config.embed_dim)

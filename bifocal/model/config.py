@@ -141,6 +141,9 @@ class CLIPConfig(Settings):
     objective: Objective = "contrastive"
     """Follows from loss.form where a run is configured. The weights have the same names and shapes
     for every objective."""
+    projection: Literal["linear", "mlp"] = "linear"
+    """How a tower's features come into the shared space: the paper's linear projection, or one with
+    a hidden layer (section 2.3), for contrastive models only."""
     init_temperature: float = Field(default=0.07, gt=0)
     """Start of the learnable temperature; logit_scale starts at its inverse (section 2.5)."""
     init_logit_bias: float | None = None
@@ -167,6 +170,11 @@ class CLIPConfig(Settings):
             raise ValueError(
                 f"a model that predicts {PREDICTED[self.objective]} needs "
                 f"model.text.kind={needed}, got {self.text.kind}"
+            )
+        if self.projection != "linear" and self.objective != "contrastive":
+            raise ValueError(
+                f"projection={self.projection} leads into the space of a contrastive objective, "
+                f"and this model predicts {PREDICTED[self.objective]}: leave model.projection out"
             )
         return self
 

@@ -73,7 +73,7 @@ def _common(first: Row, last: Row) -> int:
 def read_rows(
     tower: TextTransformer, rows: Sequence[Row], progress: Callable[[int], object] = lambda _: None
 ) -> Float[Tensor, "rows embed_dim"]:
-    """Return text features, not normalised, where the tower is: as `read_text` does.
+    """Return text features, linearly projected, where the tower is: as `read_text` does.
 
     Args:
         tower: with its projection.

@@ -6,15 +6,24 @@ other keys of `model` are laid on top of it.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_serializer,
+    model_validator,
+)
 
 from bifocal.data.sources import CACHE_GB, Spec
 from bifocal.inputs.preprocess import OPENAI_MEAN, OPENAI_STD, Augment
 from bifocal.inputs.prompts import PHOTO
 from bifocal.loss.tiled import SIDE
+from bifocal.model.clip import MAX_LOGIT_SCALE
 from bifocal.model.config import CLIPConfig, Objective, VisionTransformerConfig
 from bifocal.optim.statistics import Statistics
 from bifocal.precision import Precision
@@ -121,6 +130,16 @@ class LossConfig(Settings):
     tile: NonNegativeInt = SIDE
     """Side of the tiles of a contrastive loss's similarity matrix; 0 computes it whole, the plain
     way."""
+    learn_temperature: bool = True
+    """Whether the temperature is learned; else it stays at model.init_temperature, or at what
+    `init` brings."""
+    max_logit_scale: PositiveFloat = MAX_LOGIT_SCALE
+    """Where a learned multiplier of the cosines is clipped, for stability; inf nowhere."""
+
+    @field_serializer("max_logit_scale", when_used="json")
+    def _without_infinity(self, value: float) -> float | str:
+        # JSON has no infinity; as text it is read back.
+        return value if math.isfinite(value) else str(value)
 
 
 class ScheduleConfig(Settings):
@@ -240,6 +259,8 @@ class RunConfig(Settings):
             )
         contrastive = {
             "loss.sharing": self.loss.sharing,
+            "loss.learn_temperature": not self.loss.learn_temperature,
+            "loss.max_logit_scale": self.loss.max_logit_scale != MAX_LOGIT_SCALE,
             "train.shard": self.train.shard,
             "data.image_features": bool(self.data.image_features),
         }

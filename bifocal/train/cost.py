@@ -174,7 +174,7 @@ def parameters(towers: Towers) -> Parameters:
     """Count parameters by tower."""
     with torch.device("meta"):
         model = towers.build()
-    image = sum(p.numel() for p in model.visual.parameters())
+    image = sum(p.numel() for p in model.tower_parameters("image"))
     return Parameters(image, sum(p.numel() for p in model.parameters()) - image)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from bifocal.model.clip import TwoTowers
 from bifocal.model.layers import ResidualAttentionBlock
 from bifocal.model.modified_resnet import Bottleneck
+from bifocal.model.projection import ProjectionHead
 from bifocal.optim.spread import local, own_rows, whole
 from bifocal.precision import DTYPES, Precision
 from bifocal.world import World
@@ -67,7 +68,8 @@ def units(model: TwoTowers) -> dict[nn.Module, list[nn.Parameter]]:
     blocks = [module for module in model.modules() if is_block(module)]
     found: dict[nn.Module, list[nn.Parameter]] = {}
     taken: set[nn.Parameter] = set()
-    for module in (*blocks, model.visual, *model.text_modules()):
+    heads = [module for module in model.modules() if isinstance(module, ProjectionHead)]
+    for module in (*blocks, model.visual, *model.text_modules(), *heads):
         found[module] = [p for p in module.parameters() if p.ndim >= 2 and p not in taken]
         taken.update(found[module])
     return found

@@ -143,6 +143,7 @@ def new_run(config: RunConfig, source: Source, tokenizer: Tokenizer, world: Worl
         model.compile_blocks()
     if config.train.lock:
         model.lock(config.train.lock)
+    model.logit_scale.requires_grad_(config.loss.learn_temperature)
     optim = config.optim
     store_matrices(model.tower_parameters("image"), DTYPES[optim.image_weights])
     store_matrices(model.tower_parameters("text"), DTYPES[optim.text_weights])

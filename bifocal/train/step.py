@@ -73,7 +73,8 @@ def train_step(run: Run, batch: Batch, loss_fn: Loss) -> StepMetrics:
         for group in run.optimizer.param_groups:
             group["lr"] = lr
         run.optimizer.step()
-        model.clamp_logit_scale()
+        if config.loss.learn_temperature:
+            model.clamp_logit_scale(config.loss.max_logit_scale)
         run.updates += 1
         if run.average:
             run.average.update(model, run.updates)
@@ -130,7 +131,9 @@ def clip_gradients(model: nn.Module, limit: float | None, world: World) -> float
     everywhere, here = gradients_of(model, spread=False), gradients_of(model, spread=True)
     norm = torch.nn.utils.get_total_norm(everywhere)
     if here:
-        norm = torch.hypot(norm, world.sum_(torch.nn.utils.get_total_norm(here).square()).sqrt())
+        there = world.sum_(torch.nn.utils.get_total_norm(here).square()).sqrt()
+        # Not hypot, for which infinity and NaN are infinity.
+        norm = torch.linalg.vector_norm(torch.stack([norm, there]))
     if limit is not None:
         factor = (limit / (norm + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_([*everywhere, *here], factor)  # pyright: ignore[reportPrivateImportUsage]
