@@ -7,10 +7,14 @@ given, so that nothing else in bifocal asks how many processes there are.
 from __future__ import annotations
 
 import os
+import time
+import uuid
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -18,6 +22,14 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from bifocal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
+
+ROUNDS = 8
+"""Calls at the end of a world; gloo serves them by two threads."""
+PATIENCE = timedelta(seconds=10)
+"""For a process that does not leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +116,68 @@ def join_world(device: str, timeout: timedelta = timedelta(minutes=30)) -> Itera
             )
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timeout)
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, size = next(rendezvous("env://", timeout=timeout))
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        store = PrefixStore(_fresh_name(store, rank, size, timeout), store)
+    backend = "nccl" if chosen.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+    world = World(rank, size, chosen)
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), chosen)
+        yield world
+        _finish(world)
     finally:
         dist.destroy_process_group()
+    _leave(store, world)
+
+
+def _fresh_name(store: Store, rank: int, size: int, timeout: timedelta) -> str:
+    """Agree with the other processes on a name that no start before this one has used.
+
+    torchrun lends its processes one store for all restarts, in which the addresses of the dead
+    still stand. Process 0 answers the others under names that they have just drawn, so that nobody
+    takes for an answer what was written before; it asks again until all have understood.
+    """
+    name, deadline = uuid.uuid4().hex, time.monotonic() + timeout.total_seconds()
+    if rank:
+        store.set(f"bifocal/asks/{rank}", name)
+        agreed = store.get(f"bifocal/answer/{name}").decode()
+        store.set(f"{agreed}/{rank}", "")
+        return agreed
+    for other in range(1, size):
+        while not store.check([f"{name}/{other}"]) and time.monotonic() < deadline:
+            asking = store.get(f"bifocal/asks/{other}").decode()
+            store.set(f"bifocal/answer/{asking}", name)
+            time.sleep(0.005)
+    return name
+
+
+def _finish(world: World) -> None:
+    """Return when all processes have come here and gloo's threads have let go of their tensors.
+
+    Spread weights keep these threads alive beyond the world. One that drops the last reference to
+    a tensor while the interpreter ends asks for the interpreter's lock, which aborts the process
+    (pytorch#190489).
+    """
+    world.wait()
+    for _ in range(ROUNDS if world.device.type == "cpu" else 0):
+        flag = torch.zeros((), device=world.device)
+        seen, deadline = weakref.ref(flag), time.monotonic() + PATIENCE.total_seconds()
+        world.sum_(flag)
+        del flag
+        while seen() is not None and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+
+def _leave(store: Store, world: World) -> None:
+    """Let the process that may keep the store leave last."""
+    if world.rank:
+        store.set(f"left/{world.rank}", "")
+        return
+    with suppress(dist.DistStoreError):  # somebody died: there is nothing left to wait for
+        store.wait([f"left/{other}" for other in range(1, world.size)], PATIENCE)
 
 
 def pick_device(name: str) -> torch.device:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jaxtyping
 from jaxtyping import install_import_hook
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -56,6 +57,14 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("bifocal")
 
 
+LONG = ("train", "faults")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the rooms of the longest tests, so that several workers end together."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
+
+
 @pytest.fixture(autouse=True)
 def _same_draws() -> None:
     torch.manual_seed(0)
@@ -65,6 +74,17 @@ def _same_draws() -> None:
 def _no_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep a user's BIFOCAL_DATA from deciding where a test's relative paths start."""
     monkeypatch.delenv("BIFOCAL_DATA", raising=False)
+
+
+@pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """Leave run-time shape checks out where the same calls come by the thousand.
+
+    They take half of such a test's time; the calls are checked where others make them.
+    """
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def _real_data() -> Path:

@@ -52,10 +52,11 @@ def build_app(asked: str | None) -> typer.Typer:
     return app
 
 
-def _show_version(asked: bool) -> None:
+def _show_version(asked: bool) -> bool:
     if asked:
         print(__version__)
         raise typer.Exit
+    return asked
 
 
 Version = Annotated[

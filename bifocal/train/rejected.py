@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from bifocal.files import write_atomically
+from bifocal.optim.spread import is_spread, local
 from bifocal.train.folders import one_message
 from bifocal.train.hooks import Metrics
 from bifocal.train.state import Run
 from bifocal.train.step import StepMetrics
+from bifocal.world import World
 
 REJECTED = "rejected.jsonl"
 
@@ -51,7 +54,7 @@ class RejectedLog:
             "grad_norm": _number(metrics.grad_norm),
             "logit_scale": _number(metrics.logit_scale),
             "keys": list(metrics.keys),
-            "parameters": parameter_statistics(run.model),
+            "parameters": parameter_statistics(run.model, run.world),
         }
         # One write a line: those of several processes do not mix.
         with (
@@ -67,17 +70,37 @@ class RejectedLog:
         """Leave messages to the screen."""
 
 
-def parameter_statistics(model: nn.Module) -> dict[str, dict[str, Any]]:
-    """Return by parameter its largest magnitude, its gradient's norm and non-finite elements."""
+def parameter_statistics(model: nn.Module, world: World) -> dict[str, dict[str, Any]]:
+    """Return by parameter its largest magnitude, its gradient's norm and non-finite elements.
+
+    A collective call: rows that are spread over the processes are counted where they are, and
+    every process gets the statistics of the whole.
+    """
+    given = [(name, p, p.grad) for name, p in model.named_parameters() if p.grad is not None]
+    if not given:
+        return {}
+    parts = [(local(parameter.detach()), local(grad)) for _, parameter, grad in given]
+    sizes = torch.stack([_sizes(*part) for part in parts])
+    counts = torch.stack([(~torch.isfinite(grad)).sum() for _, grad in parts])
+    everywhere = world.gather(sizes[None])
+    spread = torch.tensor([is_spread(grad) for *_, grad in given], device=counts.device)
+    # Of NaN and infinity amax and the norm return NaN; the maximum over processes does not.
+    largest = everywhere[..., 0].amax(dim=0)
+    norms = torch.where(spread, torch.linalg.vector_norm(everywhere[..., 1], dim=0), sizes[:, 1])
+    counts = torch.where(spread, world.gather(counts[None]).sum(dim=0), counts)
     return {
-        name: {
-            "largest": _number(parameter.detach().abs().max().item()),
-            "grad_norm": _number(parameter.grad.norm().item()),
-            "not_finite": int((~torch.isfinite(parameter.grad)).sum()),
-        }
-        for name, parameter in model.named_parameters()
-        if parameter.grad is not None
+        name: {"largest": _number(most), "grad_norm": _number(norm), "not_finite": count}
+        for (name, *_), most, norm, count in zip(
+            given, largest.tolist(), norms.tolist(), counts.tolist(), strict=True
+        )
     }
+
+
+def _sizes(parameter: Tensor, grad: Tensor) -> Float[Tensor, " 2"]:
+    """Return the largest magnitude of rows and their gradient's norm; there may be no rows."""
+    largest = parameter.abs().amax() if parameter.numel() else parameter.new_zeros(())
+    norm = torch.linalg.vector_norm(grad, dtype=torch.float32)
+    return torch.stack([largest.float(), norm])
 
 
 def _up_to(path: Path, step: int) -> bytes:

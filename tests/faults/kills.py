@@ -12,9 +12,6 @@ from pathlib import Path
 from faults.campaign import Outcome, fault
 from faults.processes import Lab, Progress, assert_same, kill, lives
 
-FRESH_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
-"""Without it torchrun lends the processes its own store, where those of a restart may find the
-addresses of the dead before their own (pytorch#135712)."""
 STEPS_A_KILL = 20
 """Room for a restart to come further than the kill before it, on a slow machine too."""
 
@@ -81,7 +78,7 @@ def one_of_four(folder: Path, draw: random.Random, times: int) -> Outcome:
 
 def restarted(folder: Path, draw: random.Random, times: int, *, size: int) -> Outcome:
     """Kill one rank of a job after the other; torchrun alone brings it back."""
-    lab = Lab(folder, steps=40 * (times + 1), environment={FRESH_STORE: "1"})
+    lab = Lab(folder, steps=40 * (times + 1))
     whole = lab.reference(size)
     options = ("--standalone", f"--nproc-per-node={size}", f"--max-restarts={times}")
     job = lab.start("broken", *options)

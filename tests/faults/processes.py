@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot  # noqa: F401 - as torch._dynamo: loaded once for all copies
@@ -57,7 +57,6 @@ class Lab:
     steps: int
     shards: int = 2
     options: tuple[str, ...] = ()
-    environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for n in range(self.shards):
@@ -89,7 +88,7 @@ class Lab:
                 [sys.executable, *module, "-m", "bifocal", *self.arguments(out)],
                 stdout=said,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"OMP_NUM_THREADS": "1"} | self.environment,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
             )
 
     def finish(self, out: str, size: int = 1, before: Callable[[], object] = int) -> list[int]:

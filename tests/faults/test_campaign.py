@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,13 +28,19 @@ def test_a_fault_in_the_data_has_the_outcome_expected(fault: Fault, tmp_path):
 def test_a_fault_of_a_process_costs_nothing_that_was_saved():
     rooms = [f"--room={name}" for name in ("records", "moments")]
     # In a process of its own, which has no thread yet and may be copied.
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", "tests.faults", "--short", *rooms],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("\n|") >= 5
+        start_new_session=True,
+    ) as campaign:
+        try:
+            said, _ = campaign.communicate(timeout=200)
+        finally:
+            with suppress(ProcessLookupError):  # its copies too
+                os.killpg(campaign.pid, signal.SIGKILL)
+    assert campaign.returncode == 0, said
+    assert said.count("\n|") >= 5

@@ -1,6 +1,6 @@
 """AdamW and averages of tensors whose rows are spread over processes, beside ordinary ones.
 
-Run by torchrun: every process moves the same ordinary tensors and its rows of spread ones.
+Every process moves the same ordinary tensors and its rows of spread ones.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def _placed(tensor: torch.Tensor, mesh: DeviceMesh | None) -> torch.Tensor:
     return distribute_tensor(tensor, mesh, [Shard(0)]) if mesh else tensor
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
+def main() -> None:
+    """Check every kind of statistics; a collective call of a world's processes."""
     with join_world("cpu") as world, torch.no_grad():
         processes = init_device_mesh("cpu", (world.size,))
         check_rows(processes)
@@ -93,5 +93,4 @@ if __name__ == "__main__":
         )
         for case in cases:
             check(processes, *case)
-        if world.leads:
-            print(f"compared {len(cases)}")
+        print(f"compared {len(cases)}")

@@ -45,6 +45,7 @@ FREEZING = {
 
 @pytest.mark.property
 @pytest.mark.parametrize("statistics", HALVES)
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_squares_follow_the_gradient_where_rounding_to_nearest_freezes(statistics, monkeypatch):
     state, gradient = FREEZING[statistics]
     steps, found = 1000, {}
@@ -151,12 +152,14 @@ def band() -> tuple[float, float]:
 
 @pytest.mark.behaviour
 @pytest.mark.parametrize("statistics", HALVES)
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_half_statistics_converge_within_the_band_of_float32(statistics, band):
     errors = [regression(statistics, torch.float32, seed) for seed in range(3)]
     assert all(0.9 * band[0] < error < 1.1 * band[1] for error in errors), (errors, band)
 
 
 @pytest.mark.behaviour
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_half_weights_converge_where_rounding_to_nearest_stops_short(band, monkeypatch):
     # float16 holds the map as well as float32 does, bfloat16 to 8 bits.
     assert regression("float16", torch.float16, 0) < 1.1 * band[1]

@@ -1,6 +1,6 @@
 """Predictive losses written out pair by pair, and batches split every way, in float64.
 
-Run by the tests, over threads that stand for processes, and by torchrun over real ones.
+Run over threads that stand for processes, and over real ones.
 """
 
 from __future__ import annotations
@@ -194,9 +194,7 @@ def in_threads(size: int, work: Callable[[World], int]) -> list[int]:
         return list(pool.map(work, worlds))
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
+def main() -> None:
+    """Check both forms; a collective call of a world's processes."""
     with join_world("cpu") as joined:
-        compared = sum(check(joined, form) for form in FORMS)
-        if joined.leads:
-            print(f"compared {compared}")
+        print(f"compared {sum(check(joined, form) for form in FORMS)}")

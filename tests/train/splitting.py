@@ -1,4 +1,4 @@
-"""Every way of splitting one batch, beside the plain way; run by torchrun and by the test itself.
+"""Every way of splitting one batch, beside the plain way; run by one process and by several.
 
 Float64 throughout, so that what differs is the split and not the rounding.
 """
@@ -29,6 +29,8 @@ from bifocal.world import ALONE, World, join_world
 PAIRS = 12
 BOUND = 1e-12
 TEXT = {"context_length": 16, "vocab_size": 600, "width": 16, "layers": 2, "heads": 2}
+MODELS = {"vit": "linear", "resnet": "linear", "mlp": "mlp"}
+"""Kinds of models by their projections; "mlp" has a Vision Transformer."""
 VISION = {
     "vit": {"image_size": 32, "patch_size": 8, "width": 16, "layers": 2, "heads": 2},
     "resnet": {"image_size": 32, "width": 4, "layers": [1, 1, 1, 1], "heads": 2},
@@ -49,7 +51,8 @@ def new_run(model: str, world: World) -> Run:
         "out": "unused",
         "model": {
             "embed_dim": 8,
-            "vision": VISION[model],
+            "vision": VISION.get(model, VISION["vit"]),
+            "projection": MODELS[model],
             "text": TEXT,
             "init_logit_bias": -3.0,
         },
@@ -107,15 +110,16 @@ def check_spread(world: World) -> int:
     """Compare models whose matrices are spread over the processes, for both kinds of tower."""
     cases = 0
     local_size = PAIRS // world.size
-    for model, sizes in (("vit", (2, local_size)), ("resnet", (3, local_size))):
+    for model, sizes in (("vit", (2, local_size)), ("resnet", (3, local_size)), ("mlp", (2,))):
         plain = new_run(model, ALONE)
         batch = whole_batch(plain)
         mine = batch.split(local_size)[world.rank]
-        for size, checkpointing in itertools.product(sizes, (False, True)):
+        for size in sizes:
             expected = gradients(plain, batch, size, SoftmaxLoss(), False)
-            found = spread_gradients(world, model, mine, size, checkpointing)
-            compare(expected, found, (world, "spread", model, size, checkpointing))
-            cases += 1
+            for checkpointing in (False, True):
+                found = spread_gradients(world, model, mine, size, checkpointing)
+                compare(expected, found, (world, "spread", model, size, checkpointing))
+                cases += 1
     return cases
 
 
@@ -161,9 +165,9 @@ def check_vit(world: World) -> int:
     return cases
 
 
-def check_resnet(world: World) -> int:
-    """Compare splits into the same chunks for a tower whose statistics are those of a chunk."""
-    run, plain = new_run("resnet", world), new_run("resnet", ALONE)
+def check_chunks(world: World, model: str) -> int:
+    """Compare splits into the same chunks, on which BatchNorm's statistics depend."""
+    run, plain = new_run(model, world), new_run(model, ALONE)
     batch, local = whole_batch(plain), PAIRS // world.size
     mine = batch.split(local)[world.rank]
     for size in (3, local):
@@ -175,9 +179,9 @@ def check_resnet(world: World) -> int:
     return 4
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
+def main() -> None:
+    """Check every kind of split; a collective call of a world's processes."""
     with join_world("cpu") as joined:
-        compared = check_vit(joined) + check_resnet(joined) + check_spread(joined)
-        if joined.leads:
-            print(f"compared {compared}")
+        compared = check_vit(joined) + check_spread(joined)
+        compared += sum(check_chunks(joined, model) for model in ("resnet", "mlp"))
+        print(f"compared {compared}")

@@ -160,6 +160,7 @@ def test_a_process_whose_files_may_not_grow_stops_with_one_message(configure, tr
         ],
         capture_output=True,
         text=True,
+        timeout=100,
     )
     assert done.returncode == 1, done.stderr
     said = " ".join(done.stderr.split())

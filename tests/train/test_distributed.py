@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from real_worlds import bifocal, finish, kill_all, run_world, torchrun
 from rich.console import Console
 from safetensors.torch import load_file
 
-import bifocal
+from bifocal import load
 from bifocal.cli.train import train_run
 from bifocal.train.log import read_metrics
 from bifocal.train.recipe import load_run
@@ -43,23 +40,10 @@ device = "cpu"
 """
 
 
-def launch(recipe: Path, out: Path, processes: int, *overrides: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={processes}", "-m", "bifocal", "train", str(recipe)]
-    return subprocess.Popen(
-        [*command, f"out={out}", *overrides],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    said, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, said
-    return said
+def train(recipe: Path, out: Path, processes: int, *overrides: str) -> str:
+    """Train in so many processes, which must end well, and return what they said."""
+    arguments = ("train", recipe, f"out={out}", *overrides)
+    return "".join(run_world(processes, out.with_name(f"{out.name}-said"), bifocal, *arguments))
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -71,21 +55,20 @@ def test_two_processes_train_what_one_does_and_survive_a_kill(tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE)
     one, two, broken = (tmp_path / name for name in ("one", "two", "broken"))
-    finish(launch(recipe, one, 1))
-    said = finish(launch(recipe, two, 2))
+    train(recipe, one, 1)
+    said = train(recipe, two, 2)
     assert said.count("report ") == 1, "only one process speaks"
 
-    process = launch(recipe, broken, 2)
     after = f"step-{random.Random(0).choice([3, 6, 9]):08d}"
-    while not any(folder.name >= after for folder in broken.glob("checkpoints/step-*")):
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    # The processes that torchrun starts lead sessions of their own.
-    subprocess.run(["pkill", "-KILL", "-f", f"out={broken}"], check=False)
-    process.communicate()
+    with torchrun(2, "train", recipe, f"out={broken}") as job:
+        deadline = time.monotonic() + 100
+        while not any(folder.name >= after for folder in broken.glob("checkpoints/step-*")):
+            assert job.poll() is None, job.communicate()[0]
+            assert time.monotonic() < deadline, "it hangs"
+            time.sleep(0.01)
+        kill_all(job)
     assert not (broken / "results.json").exists(), "the kill came too late to mean anything"
-    assert "resumed" in finish(launch(recipe, broken, 2))
+    assert "resumed" in train(recipe, broken, 2)
 
     for name in ("model/model.safetensors", f"checkpoints/step-{STEPS:08d}/optimizer.safetensors"):
         assert (broken / name).read_bytes() == (two / name).read_bytes()
@@ -98,10 +81,10 @@ def test_two_processes_train_what_one_does_and_survive_a_kill(tmp_path):
 def test_a_batch_that_does_not_divide_is_refused_by_all(tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE.replace("batch_size = 16", "batch_size = 15"))
-    process = launch(recipe, tmp_path / "run", 2)
-    said, _ = process.communicate(timeout=100)
-    assert process.returncode != 0
-    assert "data.batch_size 15 does not divide among 2 processes" in said
+    with pytest.raises(AssertionError, match=r"process [01] ended with 1") as told:
+        train(recipe, tmp_path / "run", 2)
+    refusal = "data.batch_size 15 does not divide among 2 processes"
+    assert refusal in " ".join(str(told.value).split())
 
 
 @pytest.mark.property
@@ -109,11 +92,12 @@ def test_a_run_that_is_spread_over_processes(tmp_path):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE + "shard = true\n")
     spread, plain, again = (tmp_path / name for name in ("spread", "plain", "again"))
-    finish(launch(recipe, spread, 2))
+    train(recipe, spread, 2)
     for copy in (plain, again):
         name = f"step-{STEPS - 3:08d}"
         shutil.copytree(spread / "checkpoints" / name, copy / "checkpoints" / name)
-    assert "resumed" in finish(launch(recipe, again, 2))
+    with torchrun(2, "train", recipe, f"out={again}") as job:
+        assert "resumed" in finish(job)
     for name in ("model/model.safetensors", f"checkpoints/step-{STEPS:08d}/optimizer.safetensors"):
         assert (again / name).read_bytes() == (spread / name).read_bytes()
     # One process holds everything: from the same files on, and from the beginning.
@@ -132,7 +116,7 @@ def test_a_spread_run_in_16_bits_learns_and_is_saved_whole(tmp_path):
     options = ["optim.statistics=float16", "optim.average_decay=0.8", "optim.max_grad_norm=1"]
     options += [f"optim.{tower}_weights=bfloat16" for tower in ("image", "text")]
     options += ["train.chunk_size=4"]
-    finish(launch(recipe, tmp_path / "run", 2, *options))
+    train(recipe, tmp_path / "run", 2, *options)
     train_run(load_run(recipe, [f"out={tmp_path / 'alone'}", *options]), Console(quiet=True))
     found, expected = (
         [row["loss"] for row in read_metrics(tmp_path / name) if row["kind"] == "train"]
@@ -140,5 +124,5 @@ def test_a_spread_run_in_16_bits_learns_and_is_saved_whole(tmp_path):
     )
     assert found == pytest.approx(expected, rel=0.02)
     sizes = {name: tensor.shape for name, tensor in weights(tmp_path / "run").items()}
-    model = bifocal.load(tmp_path / "run").model
+    model = load(tmp_path / "run").model
     assert sizes == {name: tensor.shape for name, tensor in model.state_dict().items()}

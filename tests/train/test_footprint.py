@@ -117,6 +117,7 @@ def steps() -> dict[str, dict[str, int]]:
         [sys.executable, "-W", "error", footprints.__file__],
         capture_output=True,
         text=True,
+        timeout=200,
         check=False,
         env=os.environ | environment,
     )
@@ -136,6 +137,7 @@ def test_a_real_step_takes_the_memory_that_is_planned(steps):
 
 
 @pytest.mark.property
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_the_largest_chunk_fits_and_one_pair_more_does_not():
     setup = Setup(shallow(), batch_size=4096, devices=2)
     plain = replace(setup, tile=0)
@@ -154,6 +156,7 @@ def test_the_largest_chunk_fits_and_one_pair_more_does_not():
 
 
 @pytest.mark.property
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_memory_falls_with_what_is_meant_to_save_it():
     base = shallow(device="cuda")
     setup = Setup(base, batch_size=512)

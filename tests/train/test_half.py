@@ -26,6 +26,7 @@ HALF = (
 
 @pytest.mark.behaviour
 @pytest.mark.parametrize("model", ["vit", "resnet"])
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_sixteen_bits_train_like_thirty_two(configure, model):
     losses = {}
     for name, options in (("full", ()), ("half", HALF), ("float16", ("train.precision=float16",))):

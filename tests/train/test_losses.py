@@ -31,6 +31,7 @@ def test_settings_choose_the_loss(configure):
 
 
 @pytest.mark.behaviour
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_a_sigmoid_run_learns_its_bias_and_is_measured_by_its_own_loss(configure):
     options = ("train.steps=40", "optim.lr=3e-3", "train.log_every=1", "evaluate.retrieval=true")
     config = configure(*SIGMOID, *options, "data.val=scenes:train:48")

@@ -58,6 +58,7 @@ def test_every_split_gives_the_same_gradients(form, processes):
 
 @pytest.mark.behaviour
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_thirty_two_pairs_are_learned_by_heart_and_kept(form, tmp_path):
     vision = {"width": 64, "image_size": 16, "patch_size": 4, "layers": 1, "heads": 2}
     text = dict(predicting.settings(form).model.text, width=64, context_length=40)

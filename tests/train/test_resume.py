@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -186,16 +188,23 @@ device = "cpu"
 """
 
 
-def start(recipe: Path, out: Path) -> subprocess.Popen[str]:
+@contextmanager
+def started(recipe: Path, out: Path) -> Iterator[subprocess.Popen[str]]:
+    """Train in a process of its own, which is gone when the block is left."""
     program = "from bifocal.cli.main import run; run()"
     command = [sys.executable, "-c", program, "train", str(recipe), f"out={out}"]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
@@ -206,6 +215,7 @@ def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
         if rows and rows[-1]["step"] >= step:
             return
         time.sleep(0.005)
+    process.kill()
     pytest.fail(f"step {step} was not reached: {process.communicate()[0]}")
 
 
@@ -215,10 +225,10 @@ def test_a_process_that_is_interrupted_and_killed_ends_with_the_same_bits(tmp_pa
     recipe.write_text(RECIPE)
     out = tmp_path / "killed"
 
-    process = start(recipe, out)
-    wait_for_step(process, out, 10)
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    with started(recipe, out) as process:
+        wait_for_step(process, out, 10)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
     assert said.count("stopped at step") == 1
     assert "Run the same command again" in said.replace("\n", " ")
@@ -226,14 +236,13 @@ def test_a_process_that_is_interrupted_and_killed_ends_with_the_same_bits(tmp_pa
     stopped = read_metrics(out)[-1]["step"]
     assert (out / f"checkpoints/step-{stopped:08d}/state.json").exists()
 
-    process = start(recipe, out)
-    wait_for_step(process, out, stopped + random.randint(1, 30))
-    process.kill()
-    process.communicate()
+    with started(recipe, out) as process:
+        wait_for_step(process, out, stopped + random.randint(1, 30))
+        process.kill()
     assert read_metrics(out)[-1]["step"] < 100, "killed too late to mean anything"
 
-    process = start(recipe, out)
-    said, _ = process.communicate(timeout=120)
+    with started(recipe, out) as process:
+        said, _ = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert "resumed" in said
     assert [row["step"] for row in read_metrics(out) if row["kind"] == "train"] == [*range(1, 101)]

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+from real_worlds import run_world
 from train import splitting
 
 from bifocal.world import ALONE
 
-CASES, SPREAD = 4 * (3 * 5 + 2) + 4, 2 * 2 * 2
+CASES, SPREAD = 4 * (3 * 5 + 2) + 2 * 4, (2 + 2 + 1) * 2
 
 
 @pytest.mark.property
 def test_chunks_and_tiles_in_one_process():
-    assert splitting.check_vit(ALONE) + splitting.check_resnet(ALONE) == CASES
+    chunks = sum(splitting.check_chunks(ALONE, model) for model in ("resnet", "mlp"))
+    assert splitting.check_vit(ALONE) + chunks == CASES
 
 
 @pytest.mark.property
 @pytest.mark.parametrize("processes", [2, 4])
-def test_chunks_and_tiles_in_several_processes(processes):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={processes}", str(Path(splitting.__file__))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert f"compared {CASES + SPREAD}" in done.stdout
+def test_chunks_and_tiles_in_several_processes(processes, tmp_path):
+    for said in run_world(processes, tmp_path, splitting.main):
+        assert f"compared {CASES + SPREAD}" in said

@@ -42,6 +42,7 @@ def any_pairs(run: Run, count: int) -> Batch:
 
 
 @pytest.mark.behaviour
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_sixty_four_pairs_are_learned_by_heart(configure):
     config = configure(
         "data.train=scenes:train:64",
