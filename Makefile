@@ -38,8 +38,8 @@ format: install
 bench: install
 	$(BIN)/python -m benchmarks
 
-# The paper's claims, re-run small: three quarters of an hour on two quiet cores where nothing has
-# been trained, and docs/claims.md. Runs that are complete are read.
+# The paper's claims, re-run small: about an hour on two quiet cores where nothing has been trained.
+# Writes docs/claims.md; runs that are complete are read.
 claims: install
 	$(BIN)/python -m experiments --jobs 2
 
