@@ -81,7 +81,7 @@ def measure(sizes: Sizes, lab: Lab) -> Claim:
         ),
         figure="Recall@10 both ways against the batch size, at the same number of pictures",
         larger="More pictures before larger batches: the largest made "
-        f"{found[most][0].results['steps']} steps here. `recipes/claims/one_gpu.toml` has them make "
-        "thousands.",
+        f"{found[most][0].results['steps']} steps here. `recipes/claims/one_gpu.toml` has "
+        "them make thousands.",
         effort=effort(found),
     )
