@@ -9,7 +9,7 @@ One kernel, torch's fused one, does this arithmetic in float32 for every format.
 float32 it works on the tensors themselves, and the result is that of
 `torch.optim.AdamW(fused=True)` bit for bit. Else a matrix passes through it in parts that fit into
 a processor's caches: read to float32, moved, stochastically rounded on the way back (see
-statistics.py and rounding.py).
+statistics.py and rounding.py); or, compiled, through one of our own in a single pass (kernel.py).
 
 Vectors (gains, biases) and scalars always keep float32 averages: they are a thousandth of a model.
 """
@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 
 from bifocal.errors import ConfigError, did_you_mean
+from bifocal.optim.kernel import Kernel
 from bifocal.optim.statistics import STORAGES, Statistics
-from bifocal.optim.update import Update, fused, peaks, rates
+from bifocal.optim.update import Move, Update, fused, peaks, plain_peaks, rates
 
 
 class AdamW(torch.optim.Optimizer):
@@ -75,6 +76,20 @@ class AdamW(torch.optim.Optimizer):
                 "parameters without names, or two of one name: give (name, parameter) pairs, as "
                 "model.named_parameters() does; rounding noise is drawn by name"
             )
+        self._kernel: Kernel | None = None
+
+    def compile(self) -> None:
+        """From now on, move what is kept in 16 bits on a CPU by a kernel compiled here (kernel.py).
+
+        Raises:
+            ConfigError: there is no C compiler, or it fails, or a parameter is on another device.
+        """
+        devices = {p.device.type for group in self.param_groups for p in group["params"]}
+        if devices - {"cpu"}:
+            raise ConfigError(
+                f"parameters on {', '.join(sorted(devices))}: a compiled step is for those on a CPU"
+            )
+        self._kernel = Kernel()
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -86,14 +101,20 @@ class AdamW(torch.optim.Optimizer):
         assert closure is None
         for group in self.param_groups:
             updates = list(self._updates(group))
+            find = self._kernel.peaks if self._kernel else plain_peaks
             together: dict[Any, list[Update]] = {}
-            for update, lr, peak in zip(
-                updates, rates(updates, group), peaks(updates), strict=True
-            ):
+            short: list[Move] = []
+            for move in zip(updates, rates(updates, group), peaks(updates, find), strict=True):
+                update, lr, _ = move
                 if update.whole:
                     key = (lr, update.step, update.weight.device)
                     together.setdefault(key, []).append(update)
                 else:
+                    short.append(move)
+            if self._kernel:
+                self._kernel.move(short, group)
+            else:
+                for update, lr, peak in short:
                     update.move(group, lr, peak)
             for (lr, step, _), alike in together.items():
                 averages = [(u.state["exp_avg"], u.state["exp_avg_sq"]) for u in alike]

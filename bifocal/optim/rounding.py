@@ -46,7 +46,7 @@ class Noise:
     def __init__(self, name: str, step: int, count: int) -> None:
         self._seed = f"{name}/{step}"
         self._blocks = math.ceil(count / BLOCK)
-        self._cuts: dict[str, list[int]] = {}
+        self._cuts: dict[str, np.ndarray] = {}
 
     def bits(
         self, kind: str, begin: int, end: int, dtype: torch.dtype, device: torch.device
@@ -58,14 +58,20 @@ class Noise:
             begin: first element, in the order of storage.
             end: after the last.
         """
-        if kind not in self._cuts:
-            self._cuts[kind] = _cuts(f"{kind}/{self._seed}", self._blocks)
+        cuts = self.cuts(kind)
         deck, hands = _deck(DROPPED[dtype], device), []
         for block in range(begin // BLOCK, math.ceil(end / BLOCK)):
-            zero = self._cuts[kind][block] - block * BLOCK
+            zero = int(cuts[block]) - block * BLOCK
             low, high = max(begin, block * BLOCK), min(end, (block + 1) * BLOCK)
             hands.append(deck[zero + low : zero + high])
         return hands[0] if len(hands) == 1 else torch.cat(hands)
+
+    def cuts(self, kind: str) -> np.ndarray:
+        """Return the place, uint16, at which the deck is cut for every block of the tensor."""
+        if kind not in self._cuts:
+            stream = hashlib.shake_128(f"{kind}/{self._seed}".encode()).digest(2 * self._blocks)
+            self._cuts[kind] = np.frombuffer(stream, "<u2")
+        return self._cuts[kind]
 
 
 def stochastic_round(
@@ -86,8 +92,7 @@ def stochastic_round(
     Raises:
         ConfigError: `dtype` is another one.
     """
-    canonical = values.nan_to_num(nan=math.nan, posinf=math.inf, neginf=-math.inf)
-    return round_(canonical, dtype, noise).to(dtype)
+    return round_(values.clone(), dtype, noise).to(dtype)
 
 
 def round_(
@@ -96,22 +101,23 @@ def round_(
     noise: Int[Tensor, "*shape"],
     scale: float = 1.0,
 ) -> Float[Tensor, "*shape"]:
-    """Put `scale` · values in place to numbers that `dtype` holds, see `stochastic_round`.
-
-    NaN stays if it is one that the device's arithmetic writes.
-    """
+    """Put `scale` · values in place to numbers that `dtype` holds, see `stochastic_round`."""
     if dtype not in DROPPED:
         raise ConfigError(f"rounding to {dtype}: expected torch.bfloat16 or torch.float16")
-    shift = _FLOAT16_TO_BOTTOM if dtype == torch.float16 else 1.0
-    once = scale * shift >= torch.finfo(torch.float32).tiny
-    for factor in (scale * shift,) if once else (scale, shift):
+    for factor in factors(dtype, scale):
         if factor != 1:
             values.mul_(factor)
-    if values.device.type != "cpu":
-        # CUDA writes NaN as all ones, which would carry over into the sign.
-        values.nan_to_num_(nan=math.nan, posinf=math.inf, neginf=-math.inf)
+    # NaN of all ones, as CUDA and a cast from float16 write it, would carry over into the sign.
+    values.nan_to_num_(nan=math.nan, posinf=math.inf, neginf=-math.inf)
     values.view(torch.int32).add_(noise).bitwise_and_(-(2 ** DROPPED[dtype]))
-    return values if shift == 1 else values.mul_(1 / shift)
+    return values.mul_(1 / _FLOAT16_TO_BOTTOM) if dtype == torch.float16 else values
+
+
+def factors(dtype: torch.dtype, scale: float) -> tuple[float, ...]:
+    """Return what to multiply by, in turn, before bits are dropped: one number if it is normal."""
+    shift = _FLOAT16_TO_BOTTOM if dtype == torch.float16 else 1.0
+    once = scale * shift >= torch.finfo(torch.float32).tiny
+    return (scale * shift,) if once else (scale, shift)
 
 
 def plain_noise(name: str, step: int, kind: str, element: int, dtype: torch.dtype) -> int:
@@ -133,14 +139,13 @@ def plain_round(value: float, dtype: torch.dtype, noise: int) -> float:
     return math.copysign(rounded if rounded <= info.max else math.inf, value)
 
 
-def _cuts(seed: str, blocks: int) -> list[int]:
-    """Return where the deck is cut for every block."""
-    return np.frombuffer(hashlib.shake_128(seed.encode()).digest(2 * blocks), "<u2").tolist()
-
-
 @functools.cache
 def _deck(bits: int, device: torch.device) -> Int[Tensor, " twice_block"]:
     """Return the highest bits of the shuffled numbers below BLOCK, twice in a row."""
+    return torch.from_numpy(np.tile(shuffled() >> (16 - bits), 2)).to(device)
+
+
+def shuffled() -> np.ndarray:
+    """Return the numbers below BLOCK, int32, as they lie in the deck."""
     stream = hashlib.shake_128(b"bifocal.optim.rounding").digest(8 * BLOCK)
-    shuffled = np.argsort(np.frombuffer(stream, "<i8"), kind="stable") >> (16 - bits)
-    return torch.from_numpy(np.tile(shuffled.astype(np.int32), 2)).to(device)
+    return np.argsort(np.frombuffer(stream, "<i8"), kind="stable").astype(np.int32)

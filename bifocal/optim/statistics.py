@@ -84,17 +84,24 @@ class Storage:
         first, second = (state[f"{kind}_scale"].item() for kind in self.kinds)
         return first, second
 
-    def rescale(self, state: State, peak: float, betas: tuple[float, float]) -> None:
-        """Move the scales by one step whose gradient is at most `peak`."""
+    def rescale(
+        self, state: State, peak: float, betas: tuple[float, float]
+    ) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Move the scales by one step whose gradient is at most `peak`.
+
+        Returns what to read the averages with, and what to write them with.
+        """
+        before = self.scales(state)
         if not self.scaled:
-            return
-        (first, second), top = self.scales(state), peak / LARGEST
+            return before, before
+        (first, second), top = before, peak / LARGEST
         moved = (
             betas[0] * first + (1 - betas[0]) * top,
             math.sqrt(betas[1] * second**2 + (1 - betas[1]) * top**2),
         )
         for kind, scale in zip(self.kinds, moved, strict=True):
             state[f"{kind}_scale"] = torch.tensor(max(scale, SMALLEST_SCALE))
+        return before, self.scales(state)
 
     def read(
         self, parts: Sequence[Float[Tensor, " elements"]], scales: tuple[float, float]

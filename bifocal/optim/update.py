@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -87,6 +87,15 @@ class Update:
             total.append(square.div_(second.div_(correction).clamp_(min=eps**2)).sum())
         return torch.stack(total).sum() / self.parameter.numel()
 
+    @property
+    def first_element(self) -> int:
+        """Which element of the whole parameter is the first that is here."""
+        return first_row(self.parameter) * math.prod(self.parameter.shape[1:])
+
+    def noise(self) -> Noise:
+        """Return the random bits of this tensor at this step."""
+        return Noise(self.name, self.step, self.parameter.numel())
+
     def move(self, group: Group, lr: float, peak: float) -> None:
         """Pass the tensor through float32, part by part, and round what is shorter.
 
@@ -95,12 +104,9 @@ class Update:
             lr: the rate.
             peak: max |g|, where the storage is scaled.
         """
-        noise = Noise(self.name, self.step, self.parameter.numel())
-        here = first_row(self.parameter) * math.prod(self.parameter.shape[1:])
+        noise, here = self.noise(), self.first_element
         device, dtype = self.weight.device, self.weight.dtype
-        before = self.storage.scales(self.state)
-        self.storage.rescale(self.state, peak, group["betas"])
-        after = self.storage.scales(self.state)
+        before, after = self.storage.rescale(self.state, peak, group["betas"])
         for begin, weight, grad, *stored in self._parts():
             first = here + begin
             bits = partial(noise.bits, begin=first, end=first + len(weight), device=device)
@@ -122,6 +128,10 @@ class Update:
         averages = (self.state[kind] for kind in self.storage.kinds)
         flat = [in_storage_order(t).split(size) for t in (self.weight, self.grad, *averages)]
         return zip(range(0, self.weight.numel(), size), *flat, strict=True)
+
+
+Move = tuple[Update, float, float]
+"""An update, the rate that counts for it, and max |g| where its storage is scaled."""
 
 
 def fused(
@@ -171,13 +181,21 @@ def rates(updates: Sequence[Update], group: Group) -> list[float]:
     return [lr / max(1.0, math.sqrt(square) / limit) for square in squares.tolist()]
 
 
-def peaks(updates: Sequence[Update]) -> list[float]:
-    """Return max |g| of every tensor, or zeros where no averages have a scale."""
+def peaks(
+    updates: Sequence[Update], find: Callable[[Sequence[Update]], Float[Tensor, " tensors"]]
+) -> list[float]:
+    """Return max |g| of every tensor by `find`, or zeros where no averages have a scale."""
     if not any(update.storage.scaled for update in updates):
         return [0.0] * len(updates)
-    found = torch.stack([update.peak() for update in updates])
-    found = over_processes(found, [update.parameter for update in updates], dist.ReduceOp.MAX)
+    found = over_processes(
+        find(updates), [update.parameter for update in updates], dist.ReduceOp.MAX
+    )
     return found.tolist()
+
+
+def plain_peaks(updates: Sequence[Update]) -> Float[Tensor, " tensors"]:
+    """Return max |g| of what is here of every tensor."""
+    return torch.stack([update.peak() for update in updates])
 
 
 def _same_layout(one: Tensor, other: Tensor) -> bool:

@@ -162,7 +162,8 @@ class ScheduleConfig(Settings):
     """Spread matrices, their gradients and averages over the processes: less memory on each, more
     traffic between them."""
     compile: bool = False
-    """Compile the blocks of both towers with torch.compile, which needs a compiler."""
+    """Compile the blocks of both towers with torch.compile and, on a CPU, the optimizer's step
+    where it is in 16 bits; needs a compiler."""
     max_rejected: PositiveInt = 10
     """Steps in a row whose loss or gradient is not finite before the run stops."""
     device: str = "auto"

@@ -152,15 +152,7 @@ def new_run(config: RunConfig, source: Source, tokenizer: Tokenizer, world: Worl
     return Run(
         config=config,
         model=model.train(),
-        optimizer=adamw(
-            model,
-            weight_decay=optim.weight_decay,
-            beta1=optim.beta1,
-            beta2=optim.beta2,
-            eps=optim.eps,
-            statistics=optim.statistics,
-            max_update_rms=optim.max_update_rms,
-        ),
+        optimizer=_optimizer(model, config, world.device),
         average=Average(model, optim.average_decay) if optim.average_decay else None,
         scaler=LossScaler() if config.train.precision == "float16" else None,
         tokenizer=tokenizer,
@@ -175,6 +167,22 @@ def new_run(config: RunConfig, source: Source, tokenizer: Tokenizer, world: Worl
         skips=Skips(config.data.max_bad),
         cursor=Cursor(0, source.identity),
     )
+
+
+def _optimizer(model: TwoTowers, config: RunConfig, device: torch.device) -> AdamW:
+    optim = config.optim
+    optimizer = adamw(
+        model,
+        weight_decay=optim.weight_decay,
+        beta1=optim.beta1,
+        beta2=optim.beta2,
+        eps=optim.eps,
+        statistics=optim.statistics,
+        max_update_rms=optim.max_update_rms,
+    )
+    if config.train.compile and device.type == "cpu":
+        optimizer.compile()
+    return optimizer
 
 
 def check_compiler() -> None:

@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from bifocal.optim.adamw import AdamW
 from bifocal.optim.average import Average
+from bifocal.optim.kernel import find_compiler
 from bifocal.optim.spread import first_row, local, own_rows, whole
 from bifocal.world import join_world
 
@@ -30,9 +31,12 @@ def module(dtype: torch.dtype, mesh: DeviceMesh | None) -> nn.Module:
     return made
 
 
-def optimizer(made: nn.Module, statistics: str, limit: float | None) -> AdamW:
+def optimizer(module: nn.Module, statistics: str, limit: float | None, compiled: bool) -> AdamW:
     settings = {"weight_decay": 0.1, "statistics": statistics, "max_update_rms": limit}
-    return AdamW(list(made.named_parameters()), lr=0.01, **settings)
+    made = AdamW(list(module.named_parameters()), lr=0.01, **settings)
+    if compiled:
+        made.compile()
+    return made
 
 
 def give_gradients(made: nn.Module, step: int, mesh: DeviceMesh | None) -> None:
@@ -43,9 +47,11 @@ def give_gradients(made: nn.Module, step: int, mesh: DeviceMesh | None) -> None:
         parameter.grad = _placed(drawn * 10.0 ** (3 * step - 6), mesh if drawn.ndim > 1 else None)
 
 
-def check(mesh: DeviceMesh, statistics: str, dtype: torch.dtype, limit: float | None) -> None:
+def check(
+    mesh: DeviceMesh, statistics: str, dtype: torch.dtype, limit: float | None, compiled: bool
+) -> None:
     plain, spread = module(dtype, None), module(dtype, mesh)
-    optimizers = optimizer(plain, statistics, limit), optimizer(spread, statistics, limit)
+    optimizers = [optimizer(made, statistics, limit, compiled) for made in (plain, spread)]
     averages = Average(plain, 0.9), Average(spread, 0.9)
     for step in range(STEPS):
         give_gradients(plain, step, None)
@@ -60,7 +66,7 @@ def check(mesh: DeviceMesh, statistics: str, dtype: torch.dtype, limit: float | 
         pairs |= {kind: (states[0][kind], whole(states[1][kind], parts)) for kind in states[0]}
         pairs["average"] = (averages[0].weights()[name], averages[1].weights()[name])
         for kind, (expected, found) in pairs.items():
-            case = f"{name}, {kind} ({statistics}, {dtype}, {limit})"
+            case = f"{name}, {kind} ({statistics}, {dtype}, {limit}, {compiled})"
             if limit is None:
                 assert torch.equal(expected, found), case
             else:  # the mean that clips is summed in another order
@@ -86,11 +92,9 @@ def main() -> None:
     with join_world("cpu") as world, torch.no_grad():
         processes = init_device_mesh("cpu", (world.size,))
         check_rows(processes)
-        cases = list(
-            itertools.product(
-                ("float32", "bfloat16", "float16"), (torch.float32, torch.bfloat16), (None, 1.0)
-            )
-        )
+        statistics, weights = ("float32", "bfloat16", "float16"), (torch.float32, torch.bfloat16)
+        compiled = (False, True) if find_compiler() else (False,)
+        cases = list(itertools.product(statistics, weights, (None, 1.0), compiled))
         for case in cases:
             check(processes, *case)
         print(f"compared {len(cases)}")
