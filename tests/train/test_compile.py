@@ -8,6 +8,11 @@ import sys
 
 import pytest
 
+from bifocal.model.clip import CLIP
+from bifocal.optim.update import Update
+from bifocal.train.prepare import prepare
+from bifocal.world import World
+
 # In a process of its own: what is compiled must not carry the suite's run-time shape checks.
 SCRIPT = """
 import torch
@@ -46,3 +51,21 @@ def test_compiled_blocks_compute_the_same():
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=280, check=False
     )
     assert done.stdout.strip() == "the same", done.stderr[-2000:]
+
+
+@pytest.mark.behaviour
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_compiled_run_compiles_its_optimizer_too(configure, compiled, monkeypatch):
+    monkeypatch.setattr(CLIP, "compile_blocks", lambda model: None)  # see above
+    settings = ["optim.statistics=bfloat16", f"train.compile={str(compiled).lower()}"]
+    run = prepare(configure(*settings), World(), lambda text: None)
+    parts: list[str] = []
+    monkeypatch.setattr(Update, "move", lambda update, *how: parts.append(update.name))
+    for parameter in run.model.parameters():
+        parameter.grad = parameter.detach().clone()
+    before = run.model.text_projection.detach().clone()
+    run.optimizer.param_groups[0]["lr"] = 0.1
+    run.optimizer.step()
+    assert ("text_projection" in parts) != compiled
+    assert (run.model.text_projection != before).any() == compiled
