@@ -25,6 +25,10 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Names = Annotated[
     str, typer.Option(help="File of class names (.json, .toml, .txt), in order of the labels.")
 ]
+Several = Annotated[
+    bool,
+    typer.Option("--multi-label", help="Pictures may be of several classes: NAME.cls lists them."),
+]
 Split = Annotated[str, typer.Option(help="Of a folder in CLIP_benchmark's layout.")]
 Rules = Annotated[
     str, typer.Option("--protocol", help="plain, paper or clip_benchmark: whose rules.")

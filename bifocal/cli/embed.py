@@ -22,6 +22,7 @@ from bifocal.cli.arguments import (
     MaxBad,
     Model,
     Names,
+    Several,
     Split,
     Threads,
 )
@@ -91,6 +92,7 @@ def embed(
     limit: Limit = None,
     max_bad: MaxBad = 0.1,
     classes: Names = "",
+    multi_label: Several = False,
     split: Split = "test",
 ) -> None:
     """Write features of pictures and captions to a folder; run it again to resume.
@@ -111,7 +113,8 @@ def embed(
     with join_world(device, PATIENCE) as world:
         console = Console(stderr=True, quiet=not world.leads)
         pretrained = load(model, world.device)
-        samples = open_split(source, reading(pretrained, classes), split).source
+        how = reading(pretrained, classes, multi_label=multi_label)
+        samples = open_split(source, how, split).source
         with goes_on(console, out) as told:
             found = embed_source(
                 pretrained, samples, out, job, world=world, threads=threads, watch=told

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from bifocal.data.sample import Source
 from bifocal.data.sources import open_source
 from bifocal.evaluate.retrieval import RetrievalResult, retrieval, validation_loss
-from bifocal.evaluate.zero_shot import ZeroShotResult, check_choice, zero_shot
+from bifocal.evaluate.scoring import check_choice
+from bifocal.evaluate.zero_shot import ZeroShotResult, zero_shot
 from bifocal.train.config import RunConfig
 from bifocal.train.hooks import Metrics
 from bifocal.train.objective import contrastive_loss

@@ -17,12 +17,13 @@ from bifocal.pretrained import Pretrained
 from bifocal.train.recipe import DATA_ROOT
 
 
-def reading(pretrained: Pretrained, classes: str = "") -> Reading:
+def reading(pretrained: Pretrained, classes: str = "", *, multi_label: bool = False) -> Reading:
     """Return how sources are read for a model: the data root, its picture size, class names."""
     return Reading(
         root=Path(os.environ.get(DATA_ROOT, "")),
         classes=str(find_file(classes).absolute()) if classes else "",
         image_size=pretrained.preprocess.image_size,
+        multi_label=multi_label,
     )
 
 

@@ -20,6 +20,7 @@ from bifocal.cli.arguments import (
     RecordFile,
     Rules,
     Sentences,
+    Several,
     Split,
     Threads,
 )
@@ -31,11 +32,12 @@ from bifocal.embed import Embedded
 from bifocal.errors import ConfigError
 from bifocal.evaluate.classifier import Prompting
 from bifocal.evaluate.features import Pictures
+from bifocal.evaluate.multi_label import MultiLabelResult, classify_multi_label
 from bifocal.evaluate.opening import as_read_by, open_split
 from bifocal.evaluate.paper_score import check_score
 from bifocal.evaluate.protocol import paper_metric, protocol
 from bifocal.evaluate.record import Record, write_record
-from bifocal.evaluate.results import Origin, zero_shot_record
+from bifocal.evaluate.results import Origin, multi_label_record, zero_shot_record
 from bifocal.evaluate.zero_shot import ZeroShotResult, classify
 from bifocal.identity import identify_model
 from bifocal.inputs.templates import KINDS, USUAL, template_set
@@ -71,6 +73,7 @@ def zero_shot(
     rules: Rules = "plain",
     dataset: DataSet = "",
     per_token: PerToken = False,
+    multi_label: Several = False,
     split: Split = "test",
     features: Features = None,
     cache: Cache = None,
@@ -84,25 +87,31 @@ def zero_shot(
 ) -> None:
     """Classify labelled pictures by the names of their classes."""
     chosen = protocol(rules)
-    counted = paper_metric(dataset) if dataset else "top1"
+    counted = paper_metric(dataset) if dataset else None
     names = chosen_classes(classes)
     stored = Embedded.open(features) if features else None
     pretrained = as_read_by(load(model, pick_device(device)), chosen.name)
-    plan = reading(pretrained)
+    plan = reading(pretrained, multi_label=multi_label)
     opened = open_split(data, plan, split)
     if classes and not opened.source.class_names:
         opened = open_split(
             data, replace(plan, classes=reading(pretrained, classes).classes), split
         )
-    check_score(counted, len(opened.source.class_names))
+    if counted:
+        check_score(counted, len(opened.source.class_names), multi_label=opened.multi_label)
     said = chosen_templates(template, templates, opened.templates)
     prompting = Prompting(said, names, chosen, chosen_cache(cache, no_cache), per_token)
     how = Pictures(limit, threads, stored=stored)
-    with watching("pictures", "prompts") as told:
-        result = classify(pretrained, opened.source, prompting, how, told)
     kept = {"test": stored} if stored else {}
     who, what = identify_model(pretrained, model), {"test": opened.identity(limit)}
-    record = zero_shot_record(result, Origin.of(pretrained, who, what, stored=kept), said, dataset)
+    origin = Origin.of(pretrained, who, what, stored=kept)
+    with watching("pictures", "prompts") as told:
+        if opened.multi_label:
+            result = classify_multi_label(pretrained, opened.source, prompting, how, told)
+            record = multi_label_record(result, origin, said, dataset)
+        else:
+            result = classify(pretrained, opened.source, prompting, how, told)
+            record = zero_shot_record(result, origin, said, dataset)
     show(record)
     if output is not None:
         write_record(record, output)
@@ -112,12 +121,18 @@ def zero_shot(
         _write_page(result, record, page)
 
 
-def _write_page(result: ZeroShotResult, record: Record, path: Path) -> None:
+def _write_page(result: ZeroShotResult | MultiLabelResult, record: Record, path: Path) -> None:
     # Importing the report room imports matplotlib, which takes as long as a small evaluation.
+    from bifocal.cli.multi_label_page import multi_label_page
     from bifocal.cli.zero_shot_page import zero_shot_page
 
+    match result:
+        case MultiLabelResult():
+            made = multi_label_page(result, record)
+        case ZeroShotResult():
+            made = zero_shot_page(result, record)
     try:
-        zero_shot_page(result, record).write(path)
+        made.write(path)
     except OSError as error:
         raise ConfigError(f"cannot write the page {path}: {error.strerror}") from None
 

@@ -33,23 +33,12 @@ def zero_shot_page(result: ZeroShotResult, record: Record) -> Page:
     """Return the page of a result and its record."""
     counts, names = result.confusion().numpy(), result.class_names
     found = result.calibration()
-    rows = [
-        {"metric": name.replace("_", " "), "value": written(name, value)}
-        | ({"interval": between(name, record.intervals[name])} if name in record.intervals else {})
-        for name, value in record.metrics.items()
-    ]
-    settings = {
-        name.removeprefix("settings."): shorten(value, "", SHOWN)
-        for name, value in flatten(record).items()
-        if name.startswith("settings.")
-    }
     reliability = [
         _diagram("Reliability, bins of equal width", found.equal_width),
         _diagram("Reliability, bins of equal mass", found.equal_mass),
     ]
     note = "on the line of equality, what is said with 70 % confidence is right in 70 % of cases"
     headline = "acc1" if "acc1" in record.metrics else "top1"
-    warnings = [f"{result.skipped} pictures could not be read"] if result.skipped else []
     return Page(
         title=f"Zero-shot: {record.data.spec}",
         subtitle=f"{record.model.name} · protocol {record.protocol}",
@@ -58,17 +47,40 @@ def zero_shot_page(result: ZeroShotResult, record: Record) -> Page:
             Card("ECE", f"{found.ece:.1%}", f"mean confidence {found.confidence:.1%}"),
         ],
         sections=[
-            Section(
-                "Figures",
-                [table_html(Table(rows, ["metric", "value", Column("interval", "95 % interval")]))],
-            ),
+            figures_section(record),
             Section("Calibration", reliability, note=note, columns=2),
             Section("Confusion", [confusion_matrix(counts, names)]),
             Section("Classes", [table_html(class_accuracy(counts, names))]),
-            Section("Settings", [settings_list(settings)]),
+            settings_section(record),
         ],
-        warnings=warnings,
+        warnings=unread(result.skipped),
     )
+
+
+def figures_section(record: Record) -> Section:
+    """Return all figures of a record with their intervals."""
+    rows = [
+        {"metric": name.replace("_", " "), "value": written(name, value)}
+        | ({"interval": between(name, record.intervals[name])} if name in record.intervals else {})
+        for name, value in record.metrics.items()
+    ]
+    columns = ["metric", "value", Column("interval", "95 % interval")]
+    return Section("Figures", [table_html(Table(rows, columns))])
+
+
+def settings_section(record: Record) -> Section:
+    """Return all settings of a record, long ones cut."""
+    settings = {
+        name.removeprefix("settings."): shorten(value, "", SHOWN)
+        for name, value in flatten(record).items()
+        if name.startswith("settings.")
+    }
+    return Section("Settings", [settings_list(settings)])
+
+
+def unread(pictures: int) -> list[str]:
+    """Return the warning of a page about pictures that could not be read."""
+    return [f"{pictures} pictures could not be read"] if pictures else []
 
 
 def _diagram(title: str, bins: Sequence[Bin]) -> Html:

@@ -4,8 +4,9 @@
     zeroshot_classification_templates.txt    one template a line, `{c}` for the name
     dataset_type.txt                         "retrieval", "multilabel", or not there
     test/nshards.txt                         how many shards: 0.tar, 1.tar, …
-    test/0.tar, …                            NAME.webp (.png, .jpg) beside NAME.cls, or NAME.txt
-                                             with one caption a line
+    test/0.tar, …                            NAME.webp (.png, .jpg) beside NAME.cls, NAME.npy with
+                                             a number a class if "multilabel", or NAME.txt with one
+                                             caption a line if "retrieval"
 
 Knows this layout; reads the shards as any others.
 """
@@ -31,6 +32,8 @@ class BenchmarkFolder:
     source: Source
     templates: tuple[str, ...]
     split: str
+    multi_label: bool = False
+    """Whether pictures may be of several classes."""
 
 
 def is_benchmark_folder(root: Path) -> bool:
@@ -43,24 +46,19 @@ def open_benchmark_folder(root: Path, split: str = "test") -> BenchmarkFolder:
     """Return a split of the data set in `root`.
 
     Raises:
-        DataError: a shard is missing, the labels are multi-label, or nothing can be read.
+        DataError: a shard is missing, or nothing can be read.
     """
     kind = _text(root / KIND).strip().lower() or "classification"
-    if kind == "multilabel":
-        raise DataError(
-            f"{root} is a multi-label data set; pictures here have one class each: "
-            "score it elsewhere, or make it single-label"
-        )
+    retrieval, several = kind == "retrieval", kind == "multilabel"
     # A line keeps its place even if it is empty: labels count lines.
     names = tuple(line.strip() for line in _text(root / NAMES).splitlines())
-    if kind == "classification" and not names:
+    if not retrieval and not names:
         raise DataError(f"{root} has no {NAMES}: one name a line, in the order of the labels")
     lines = (line.strip() for line in _text(root / TEMPLATES).splitlines())
-    retrieval = kind == "retrieval"
-    reader = CaptionReader(class_names=() if retrieval else names, by_line=retrieval)
-    return BenchmarkFolder(
-        ShardSource(_shards(root / split), reader), tuple(line for line in lines if line), split
-    )
+    named = () if retrieval else names
+    reader = CaptionReader(class_names=named, by_line=retrieval, multi_label=several)
+    source = ShardSource(_shards(root / split), reader)
+    return BenchmarkFolder(source, tuple(line for line in lines if line), split, several)
 
 
 def _shards(folder: Path) -> list[Path]:

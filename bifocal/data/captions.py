@@ -1,4 +1,4 @@
-"""Captions and labels from what lies beside a picture: text, JSON, or a class number.
+"""Captions and labels from what lies beside a picture: text, JSON, or class numbers.
 
 Knows the file formats of a sample's companions; nothing of archives or folders. Text that is not
 UTF-8 is refused rather than guessed at; NUL reads as a space, half a surrogate pair as U+FFFD, and
@@ -7,6 +7,7 @@ a caption is cut where no context can reach.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from bifocal.data.pairing import ARRAYS, TEXTS
 from bifocal.errors import DataError
 from bifocal.inputs.prompt_files import read_classes
 from bifocal.inputs.prompts import prompts
@@ -21,6 +25,8 @@ from bifocal.inputs.prompts import prompts
 MAX_CHARACTERS = 4096
 """Characters of a caption that are kept: fifty a token of the published context of 77. Merging one
 endless word takes time that grows with its square, hence not many more."""
+NUMBERS = "biuf"
+"""Kinds of a numpy array that labels may have."""
 _SPACE = re.compile(r"\s+")
 
 
@@ -32,16 +38,23 @@ class CaptionReader:
         class_names: what labels mean; empty if there are none.
         templates: sentences for the names, so that labelled pictures have captions.
         by_line: whether every line of a text file is a caption of its own.
+        multi_label: whether a picture may be of several classes, or of none.
+
+    Attributes:
+        suffixes: of the companions that are read.
     """
 
     class_names: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
     by_line: bool = False
+    multi_label: bool = False
+    suffixes: tuple[str, ...] = field(init=False, repr=False)
     _by_class: list[tuple[str, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         filled = prompts(self.class_names, self.templates) if self._speaks else []
         object.__setattr__(self, "_by_class", [tuple(row) for row in filled])
+        object.__setattr__(self, "suffixes", TEXTS + ARRAYS if self.multi_label else TEXTS)
 
     @property
     def _speaks(self) -> bool:
@@ -51,14 +64,16 @@ class CaptionReader:
         """Return the captions and the label, if any, of companions by suffix.
 
         A JSON list "captions" wins over a text file, that over a JSON "caption", that over the
-        class's templates.
+        class's templates. Where a picture may be of several classes it has no one label, and no
+        caption need say anything.
 
         Raises:
             DataError: there is neither caption nor label, the label has no class, or the text is
                 damaged.
         """
         table = _json(companions["json"]) if "json" in companions else {}
-        label = self._label(companions["cls"]) if "cls" in companions else None
+        one = "cls" in companions and not self.multi_label
+        label = self._label(companions["cls"]) if one else None
         captions = stripped(table.get("captions")) if table else ()
         if not captions and "txt" in companions:
             text = _text(companions["txt"])
@@ -66,16 +81,39 @@ class CaptionReader:
         captions = captions or stripped(table.get("caption"))
         if not captions and label is not None and self._by_class:
             captions = self._by_class[label]
-        if not captions and label is None:
+        if not captions and label is None and not self.multi_label:
             raise DataError("no caption")
         return captions, label
+
+    def labels(self, companions: Mapping[str, bytes]) -> tuple[int, ...]:
+        """Return all classes that a picture is of, in order, from companions by suffix.
+
+        They are numbers in .cls, with spaces or commas between them, or an array in .npy with one
+        number a class, above zero where the picture is of it (CLIP_benchmark's form).
+
+        Raises:
+            DataError: there is neither, either is damaged, or a number has no class.
+        """
+        if "npy" in companions:
+            return _of_array(companions["npy"], len(self.class_names))
+        if "cls" not in companions:
+            raise DataError("no labels")
+        try:
+            found = {int(number) for number in re.split(rb"[\s,]+", companions["cls"]) if number}
+        except ValueError:
+            raise DataError("a label is not a number") from None
+        if found and not 0 <= min(found) <= max(found) < len(self.class_names):
+            raise DataError("label without a class name")
+        return tuple(sorted(found))
 
     def _label(self, raw: bytes) -> int:
         try:
             label = int(raw)
         except ValueError:
             if len(re.findall(rb"\d+", raw)) > 1:
-                raise DataError("several labels: pictures here have one class each") from None
+                raise DataError(
+                    "several labels: say --multi-label where pictures are of several classes"
+                ) from None
             raise DataError("label is not a number") from None
         if not 0 <= label < len(self.class_names):
             raise DataError("label without a class name")
@@ -89,6 +127,20 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         ConfigError: the file cannot be read, or is of no form that is known.
     """
     return read_classes(path).shown
+
+
+def _of_array(raw: bytes, classes: int) -> tuple[int, ...]:
+    try:
+        array = np.load(io.BytesIO(raw), allow_pickle=False)
+    except (ValueError, OSError, EOFError):
+        raise DataError("damaged array of labels") from None
+    if (
+        not isinstance(array, np.ndarray)
+        or array.shape != (classes,)
+        or array.dtype.kind not in NUMBERS
+    ):
+        raise DataError("array of labels without one number a class")
+    return tuple(np.flatnonzero(array > 0).tolist())
 
 
 def _json(raw: bytes) -> Mapping[str, Any]:

@@ -13,7 +13,9 @@ from bifocal.data.archive import Member
 
 PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 TEXTS = ("txt", "json", "cls")
-SUFFIXES = PICTURES + TEXTS
+ARRAYS = ("npy",)
+"""What says of which classes a picture is, where it may be of several."""
+SUFFIXES = PICTURES + TEXTS + ARRAYS
 MAX_SIZE = (1 << 30) - 1
 """Bytes of the largest member that is read."""
 
@@ -76,4 +78,4 @@ def _join(groups: list[Parts], losses: Counter[str]) -> Parts:
 def _missing(parts: Parts) -> str:
     if not any(suffix in parts for suffix in PICTURES):
         return NO_PICTURE
-    return "" if any(suffix in parts for suffix in TEXTS) else NO_TEXT
+    return "" if any(suffix in parts for suffix in TEXTS + ARRAYS) else NO_TEXT

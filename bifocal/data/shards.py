@@ -19,7 +19,7 @@ from bifocal.data.archive import Reader
 from bifocal.data.archives import Archives, Folders
 from bifocal.data.captions import CaptionReader
 from bifocal.data.catalog import Catalog
-from bifocal.data.pairing import PICTURES, TEXTS, Parts
+from bifocal.data.pairing import PICTURES, Parts
 from bifocal.data.sample import Sample
 from bifocal.errors import DataError
 
@@ -84,9 +84,11 @@ class ShardSource:
             DataError: its caption or bytes are damaged.
         """
         reader, key, parts = self._find(index)
-        captions, label = self._captions.read(_texts(reader, parts))
+        texts = self._texts(reader, parts)
+        captions, label = self._captions.read(texts)
+        labels = self._captions.labels(texts) if self._captions.multi_label else None
         picture = next(member for suffix, member in parts.items() if suffix in PICTURES)
-        return Sample(key, reader.read(picture), captions, label)
+        return Sample(key, reader.read(picture), captions, label, labels)
 
     def captions(self, index: int) -> tuple[str, ...]:
         """Return the captions of sample `index`.
@@ -95,7 +97,7 @@ class ShardSource:
             DataError: they are damaged.
         """
         reader, _, parts = self._find(index)
-        return self._captions.read(_texts(reader, parts))[0]
+        return self._captions.read(self._texts(reader, parts))[0]
 
     def place(self, index: int) -> str:
         """Return the name of the shard that holds sample `index`."""
@@ -122,7 +124,8 @@ class ShardSource:
     def _identity(self) -> str:
         # Without classes templates say nothing.
         templates = self._captions.templates if self.class_names else ()
-        digest = hashlib.sha256(repr((self.class_names, templates)).encode())
+        read_as = (self.class_names, templates, *("multi-label",) * self._captions.multi_label)
+        digest = hashlib.sha256(repr(read_as).encode())
         for path, entry in zip(self._paths, self._catalog.entries, strict=True):
             digest.update(f"{path.name}/{entry.samples}/{entry.digest};".encode(errors="replace"))
         return digest.hexdigest()
@@ -132,12 +135,11 @@ class ShardSource:
         more = f"\n  and {len(rows) - SHOWN} more kinds" if len(rows) > SHOWN else ""
         return "".join(rows[:SHOWN]) + more
 
-
-def _texts(reader: Reader, parts: Parts) -> dict[str, bytes]:
-    texts: dict[str, bytes] = {}
-    for suffix, member in parts.items():
-        if suffix in TEXTS:
-            if member.size > MAX_TEXT:
-                raise DataError("caption file too long")
-            texts[suffix] = reader.read(member)
-    return texts
+    def _texts(self, reader: Reader, parts: Parts) -> dict[str, bytes]:
+        texts: dict[str, bytes] = {}
+        for suffix, member in parts.items():
+            if suffix in self._captions.suffixes:
+                if member.size > MAX_TEXT:
+                    raise DataError("caption file too long")
+                texts[suffix] = reader.read(member)
+        return texts

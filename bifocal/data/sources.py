@@ -55,6 +55,7 @@ class Reading:
     `templates` turn them into captions; the columns name those of a table. Shards in a store are
     kept in `cache_dir` (by default bifocal's folder in the user's cache), which takes up to
     `cache_gb`; a store from which no byte comes for `store_timeout` seconds is tried again.
+    Pictures of shards may be of several classes if `multi_label` says so.
     """
 
     root: Path = Path()
@@ -67,6 +68,7 @@ class Reading:
     cache_dir: str = ""
     cache_gb: float = CACHE_GB
     store_timeout: float = Patience().stall
+    multi_label: bool = False
 
 
 class Weighted(Settings):
@@ -126,7 +128,7 @@ def _stored(url: str, reading: Reading) -> Source:
     archives = Fetched(shards, store, folder, int(reading.cache_gb * 1e9))
     names = _stored_names(shards, store, archives, reading)
     try:
-        captions = CaptionReader(names, reading.templates)
+        captions = CaptionReader(names, reading.templates, multi_label=reading.multi_label)
         source = ShardSource([shard.path for shard in shards], captions, archives)
     except TrainingError as error:
         raise DataError(str(error)) from None  # nothing is trained yet
@@ -193,4 +195,5 @@ def _folder(path: Path, reading: Reading) -> Source:
 def _shards(paths: list[Path], reading: Reading) -> Source:
     named = reading.root / reading.classes if reading.classes else paths[0].parent / "classes.json"
     names = read_class_names(named) if reading.classes or named.exists() else ()
-    return ShardSource(paths, CaptionReader(names, reading.templates))
+    reader = CaptionReader(names, reading.templates, multi_label=reading.multi_label)
+    return ShardSource(paths, reader)

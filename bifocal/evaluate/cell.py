@@ -15,11 +15,17 @@ from bifocal.evaluate.classifier import Prompting
 from bifocal.evaluate.features import Pictures
 from bifocal.evaluate.frozen import Labelled, frozen_features
 from bifocal.evaluate.linear_probe import Probe, linear_probe
+from bifocal.evaluate.multi_label import classify_multi_label
 from bifocal.evaluate.opening import Opened
 from bifocal.evaluate.probe_results import adamw_probe_record, paper_probe_record
 from bifocal.evaluate.protocol import CLIP_BENCHMARK, PROTOCOLS
 from bifocal.evaluate.record import Record
-from bifocal.evaluate.results import Origin, retrieval_record, zero_shot_record
+from bifocal.evaluate.results import (
+    Origin,
+    multi_label_record,
+    retrieval_record,
+    zero_shot_record,
+)
 from bifocal.evaluate.retrieval import retrieve
 from bifocal.evaluate.suite_features import Kept
 from bifocal.evaluate.zero_shot import classify
@@ -89,7 +95,11 @@ def measure(
     match cell.task:
         case "zero_shot":
             said = prompts_of(cell, test)
-            found = classify(pretrained, test.source, Prompting(said, protocol=rules), how)
+            asked = Prompting(said, protocol=rules)
+            if test.multi_label:
+                scored = classify_multi_label(pretrained, test.source, asked, how)
+                return multi_label_record(scored, origin, said)
+            found = classify(pretrained, test.source, asked, how)
             return zero_shot_record(found, origin, said)
         case "retrieval":
             ranked = retrieve(pretrained, test.source, protocol=rules, how=how)

@@ -13,6 +13,7 @@ from bifocal.data.benchmark_folder import is_benchmark_folder, open_benchmark_fo
 from bifocal.data.sample import Source
 from bifocal.data.shards import ShardSource
 from bifocal.data.sources import Reading, open_source
+from bifocal.errors import ConfigError
 from bifocal.evaluate.protocol import CLIP_BENCHMARK
 from bifocal.identity import DataIdentity, identify_data
 from bifocal.inputs.pillow import PillowPreprocess
@@ -28,12 +29,14 @@ class Opened:
         source: what was meant.
         templates: those that lie beside it, if any.
         split: of several; None where there is one alone.
+        multi_label: whether pictures may be of several classes.
     """
 
     spec: str
     source: Source
     templates: tuple[str, ...] = ()
     split: str | None = None
+    multi_label: bool = False
 
     def identity(self, limit: int | None) -> DataIdentity:
         """Return the identity of the first `limit` samples, or of all."""
@@ -48,14 +51,20 @@ def open_split(spec: str, reading: Reading, split: str = "test") -> Opened:
     """Return the source that `spec` names; of a folder of CLIP_benchmark's, the given split.
 
     Raises:
-        ConfigError: the kind or a setting is wrong.
+        ConfigError: the kind or a setting is wrong, or these data cannot be multi-label.
         DataError: nothing is there, or nothing in it can be used.
     """
     path = reading.root / Path(spec).expanduser()
     if path.is_dir() and is_benchmark_folder(path):
         found = open_benchmark_folder(path, split)
-        return Opened(spec, found.source, found.templates, found.split)
-    return Opened(spec, open_source(spec, reading))
+        return Opened(spec, found.source, found.templates, found.split, found.multi_label)
+    source = open_source(spec, reading)
+    if reading.multi_label and not isinstance(source, ShardSource):
+        raise ConfigError(
+            f"several classes a picture are read from tar shards, and {spec} is none: write "
+            "NAME.jpg beside NAME.cls with the numbers of its classes, as in '3 17'"
+        )
+    return Opened(spec, source, multi_label=reading.multi_label)
 
 
 def as_read_by(pretrained: Pretrained, protocol: str) -> Pretrained:

@@ -1,7 +1,8 @@
 """What the paper counts on a data set (`protocol.PAPER_METRICS`), of one zero-shot classification.
 
 Hateful Memes is scored by the area under the receiver's curve of the second class's logit less the
-first's. Pascal VOC 2007's pictures have several classes each, which a result here does not hold.
+first's. Pascal VOC 2007's pictures may be of several classes: what the paper counts there is among
+the metrics of `multi_label.MultiLabelResult`.
 """
 
 from __future__ import annotations
@@ -54,13 +55,24 @@ def paper_interval(
             return interval(first, plan=plan)
 
 
-def check_score(metric: Metric, classes: int) -> None:
-    """Raise ConfigError if pictures of one class each, of so many, cannot be scored so."""
-    if metric == "map_at_11":
+def check_score(metric: Metric, classes: int, *, multi_label: bool = False) -> None:
+    """Raise ConfigError if pictures of so many classes, of one each or of several, have no score.
+
+    Args:
+        metric: what the paper counts.
+        classes: how many there are to choose from.
+        multi_label: whether pictures may be of several.
+    """
+    if metric == "map_at_11" and not multi_label:
         raise ConfigError(
             "the paper scores this set by precision (11-point mAP) over several classes a picture; "
-            "pictures here have one class each: leave --dataset out, or score the logits by "
-            "bifocal.evaluate.metrics.average_precision_at_11, class by class"
+            "pictures here have one class each: say --multi-label if NAME.cls lists several, else "
+            "leave --dataset out"
+        )
+    if multi_label and metric != "map_at_11":
+        raise ConfigError(
+            "the paper scores this set by the one class of a picture, and pictures here may be of "
+            "several: leave --multi-label or --dataset out"
         )
     if metric == "mean_of_top1_and_top5" and classes < FIVE:
         raise ConfigError(

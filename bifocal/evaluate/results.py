@@ -16,7 +16,8 @@ from bifocal import __version__
 from bifocal.embed import Embedded
 from bifocal.evaluate.calibration import calibration_intervals, proper_scores
 from bifocal.evaluate.features import check_finite
-from bifocal.evaluate.paper_score import paper_interval, paper_score
+from bifocal.evaluate.multi_label import RANKING, MultiLabelResult
+from bifocal.evaluate.paper_score import check_score, paper_interval, paper_score
 from bifocal.evaluate.protocol import paper_metric
 from bifocal.evaluate.record import CLASS, UNIT, Record
 from bifocal.evaluate.resampling import median_of, percentile_interval
@@ -97,13 +98,7 @@ def zero_shot_record(
     """
     intervals = result.intervals(Bootstrap(seed=origin.seed))
     metrics = result.metrics()
-    settings = _settings(origin, result) | {
-        "class_names": list(result.class_names),
-        "class_names_sha256": fingerprint(list(result.class_names)),
-        "templates": _listed(templates),
-        "prompts_sha256": fingerprint([list(row) for row in result.prompts]),
-        "scores": result.scores,
-    }
+    settings = _zero_shot_settings(origin, result, templates)
     plan = Bootstrap(seed=origin.seed)
     if data_set:
         counted = paper_metric(data_set)
@@ -120,6 +115,32 @@ def zero_shot_record(
         classes = result.classes_of(name)
         if classes is not None:
             outcomes[f"{name}.{CLASS}"] = classes
+    protocol, model, data = result.protocol.name, origin.model, origin.data
+    return Record(ZERO_SHOT, protocol, model, data, settings, metrics, intervals, outcomes)
+
+
+def multi_label_record(
+    result: MultiLabelResult, origin: Origin, templates: Templates = (), data_set: str = ""
+) -> Record:
+    """Return the record of a zero-shot scoring of pictures of several classes each.
+
+    The arguments are those of `zero_shot_record`.
+
+    Raises:
+        ConfigError: the data set is none of the paper's, or is scored by one class a picture.
+    """
+    intervals = result.intervals(Bootstrap(seed=origin.seed))
+    metrics = result.metrics()
+    labels = result.relevant.sum(dim=1).double().mean().item()
+    settings = _zero_shot_settings(origin, result, templates) | {"classes_a_picture": labels}
+    if data_set:
+        counted = paper_metric(data_set)
+        check_score(counted, len(result.class_names), multi_label=True)
+        same = "mean_average_precision_11_points"
+        metrics["paper_metric"] = metrics[same]
+        intervals |= {"paper_metric": intervals[same]} if same in intervals else {}
+        settings |= {"data_set": data_set, "paper_metric": counted}
+    outcomes = {RANKING: result.ranking(), f"{RANKING}.{UNIT}": result.indices[result.labelled]}
     protocol, model, data = result.protocol.name, origin.model, origin.data
     return Record(ZERO_SHOT, protocol, model, data, settings, metrics, intervals, outcomes)
 
@@ -161,7 +182,21 @@ def retrieval_record(result: RetrievalResult, origin: Origin) -> Record:
     return Record(RETRIEVAL, protocol, model, data, settings, metrics, intervals, outcomes)
 
 
-def _settings(origin: Origin, result: ZeroShotResult | RetrievalResult) -> dict[str, JSON]:
+def _zero_shot_settings(
+    origin: Origin, result: ZeroShotResult | MultiLabelResult, templates: Templates
+) -> dict[str, JSON]:
+    return _settings(origin, result) | {
+        "class_names": list(result.class_names),
+        "class_names_sha256": fingerprint(list(result.class_names)),
+        "templates": _listed(templates),
+        "prompts_sha256": fingerprint([list(row) for row in result.prompts]),
+        "scores": result.scores,
+    }
+
+
+def _settings(
+    origin: Origin, result: ZeroShotResult | MultiLabelResult | RetrievalResult
+) -> dict[str, JSON]:
     rules = {"rules": result.protocol.settings(), "ties": TIES, "skipped": result.skipped}
     return {**origin.settings, **rules}
 

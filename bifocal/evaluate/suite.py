@@ -84,7 +84,9 @@ def _rows_of(
     """Yield the rows of one model on one data set."""
     model, entry = loaded.name, config.data[data]
     size = loaded.pretrained.preprocess.image_size
-    reading = Reading(root=place.root, classes=entry.classes, image_size=size)
+    reading = Reading(
+        root=place.root, classes=entry.classes, image_size=size, multi_label=entry.multi_label
+    )
     try:
         test = open_split(entry.test, reading, "test")
         tasks = entry.tasks or _allowed(config, entry, test)
@@ -161,7 +163,7 @@ def _allowed(config: SuiteConfig, entry: DataEntry, test: Opened) -> tuple[str, 
     """Return those of the suite's tasks that the data can be used for."""
     labelled = bool(test.source.class_names)
     possible = [ZERO_SHOT] if labelled else [RETRIEVAL]
-    if labelled and entry.train:
+    if labelled and entry.train and not test.multi_label:
         possible.append(LINEAR_PROBE)
     found = tuple(task for task in config.tasks if task in possible)
     if not found:

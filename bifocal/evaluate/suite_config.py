@@ -45,6 +45,8 @@ class DataEntry(Settings):
     validation: str = ""
     classes: str = ""
     """JSON list of class names: by default classes.json beside the shards."""
+    multi_label: bool = False
+    """Whether pictures may be of several classes; CLIP_benchmark's folders say so themselves."""
     templates: tuple[str, ...] = ()
     """By default those beside the data, else "a photo of a {}."."""
     tasks: tuple[TaskName, ...] = ()

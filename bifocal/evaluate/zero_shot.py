@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bifocal.data.sample import Source
-from bifocal.errors import ConfigError, DataError
+from bifocal.errors import DataError
 from bifocal.evaluate.calibration import Calibration, calibration
-from bifocal.evaluate.classifier import Prompting, build_head
-from bifocal.evaluate.features import ALL, Pictures, encode_pictures
-from bifocal.evaluate.likelihood import Likelihoods
+from bifocal.evaluate.classifier import Prompting
+from bifocal.evaluate.features import ALL, Pictures
 from bifocal.evaluate.metrics import confusion, mean_over_classes, rank_of_best, share
 from bifocal.evaluate.protocol import PLAIN, Protocol
+from bifocal.evaluate.scoring import Scores, score
 from bifocal.evaluate.statistics import STANDARD, Bootstrap, Interval, interval
 from bifocal.identity import JSON
 from bifocal.inputs.prompts import PHOTO, Templates
-from bifocal.pretrained import Pretrained, Told, quiet
+from bifocal.pretrained import Pretrained, Told
 
 FIVE = 5
-_log = logging.getLogger(__name__)
-
-Scores = Literal["cosine", "likelihood", "likelihood per token"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +39,6 @@ class ZeroShotResult:
     prompts: tuple[tuple[str, ...], ...] = ()
     """What each class was said by."""
     scores: Scores = "cosine"
-    """What logits are: cosines times a scale, or log-likelihoods of the prompts."""
 
     def among(self, classes: Sequence[int]) -> ZeroShotResult:
         """Return the result as if `classes` were the only names to choose from.
@@ -149,9 +143,6 @@ def classify(
 ) -> ZeroShotResult:
     """Classify a source's pictures by a protocol.
 
-    A contrastive model compares pictures with classes; one that predicts texts is asked how likely
-    each class's prompts are, given the picture.
-
     Args:
         pretrained: the model.
         source: labelled pictures.
@@ -160,71 +151,23 @@ def classify(
         told: hears of "prompts" and of "pictures" that are done.
 
     Raises:
-        DataError: the pictures have no labels.
+        DataError: the pictures have no labels, or may have several.
         ConfigError: the classes or templates are not those of the data.
         CheckpointError: stored features are not of this model and data.
     """
-    if not source.class_names:
-        raise DataError("the pictures have no classes: zero-shot needs NAME.cls and classes.json")
-    # What is wrong with the names is known before pictures are read.
-    classes = prompting.named(source.class_names)
-    check_choice(classes.shown)
-    rows = prompting.prompts(classes)
-    _warn_of_twins(classes.shown, rows)
-    predicts = _predicts(pretrained, prompting)
-    read = Likelihoods(pretrained, rows, per_token=prompting.per_token) if predicts else None
-    seen = encode_pictures(pretrained, source, how, told.get("pictures", quiet), read)
-    if (seen.labels < 0).any():
-        raise DataError("some pictures have captions but no label: zero-shot needs NAME.cls")
-    logits = seen.features
-    if not predicts:
-        head = build_head(pretrained, rows, prompting, told.get("prompts", quiet))
-        logits = head.logits(seen.features)
-    return ZeroShotResult(
-        class_names=classes.shown,
-        logits=logits,
-        labels=seen.labels,
-        indices=seen.indices,
-        skipped=seen.skipped,
-        protocol=prompting.protocol,
-        prompts=tuple(tuple(row) for row in rows),
-        scores=_scores(predicts, prompting.per_token),
-    )
-
-
-def check_choice(names: Sequence[str]) -> None:
-    """Raise DataError if there are classes, but not two to choose between."""
-    if len(names) == 1:
+    found = score(pretrained, source, prompting, how, told)
+    if (found.seen.labels < 0).any():
         raise DataError(
-            f"the pictures have one class, '{names[0]}': zero-shot chooses between two or more"
+            "some pictures have captions but no label, or may be of several classes: this needs "
+            "NAME.cls with one number"
         )
-
-
-def _warn_of_twins(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Tell a user of classes that no model can tell apart."""
-    first: dict[tuple[str, ...], str] = {}
-    for name, row in zip(names, rows, strict=True):
-        if tuple(row) in first:
-            _log.warning(
-                "the classes '%s' and '%s' have the same prompts: their scores always tie, and a "
-                "tie counts as wrong; give them names of their own",
-                first[tuple(row)],
-                name,
-            )
-        first.setdefault(tuple(row), name)
-
-
-def _predicts(pretrained: Pretrained, prompting: Prompting) -> bool:
-    """Return whether a model predicts texts, in place of comparing them with pictures."""
-    predicts = pretrained.model.config.objective != "contrastive"
-    if prompting.per_token and not predicts:
-        raise ConfigError(
-            "this model compares pictures with prompts and predicts no tokens: leave per_token out"
-        )
-    return predicts
-
-
-def _scores(predicts: bool, per_token: bool) -> Scores:
-    if not predicts:
-        return "cosine"
-    return "likelihood per token" if per_token else "likelihood"
+    return ZeroShotResult(
+        class_names=found.class_names,
+        logits=found.logits,
+        labels=found.seen.labels,
+        indices=found.seen.indices,
+        skipped=found.seen.skipped,
+        protocol=prompting.protocol,
+        prompts=found.prompts,
+        scores=found.scores,
+    )

@@ -82,10 +82,12 @@ def evaluate(bifocal, monkeypatch, tmp_path):
     [
         ("one_class", (), "one class, 'cat': zero-shot chooses between two or more"),
         ("all_outside", (), "2x label without a class name"),
-        ("several", (), "several labels: pictures here have one class each"),
+        ("several", (), "several labels: say --multi-label where pictures are of"),
         ("shared", (), "zero-shot needs NAME.cls"),
         ("half_said", (), "some pictures have captions but no label"),
         ("two", ("--dataset", "VOC2007"), "11-point mAP"),
+        ("two", ("--multi-label", "--dataset", "Food-101"), "by the one class of a picture"),
+        ("shared", ("--multi-label",), "zero-shot needs NAME.cls"),
         ("four", ("--dataset", "Hateful Memes"), "which needs two classes"),
         ("four", ("--dataset", "Kinetics700"), "five guesses are always right"),
         ("two", ("--per-token",), "leave per_token out"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,3 +101,56 @@ def test_any_bytes_give_captions_or_a_data_error(raw, table, label):
             continue
         for caption in captions:
             TOKENIZER.encode_caption(caption)
+
+
+SEVERAL = CaptionReader(("ant", "bee", "cow"), multi_label=True)
+
+
+def saved(array: object) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.array(array))
+    return file.getvalue()
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize(
+    ("raw", "labels"),
+    [
+        (b"0 2", (0, 2)),
+        (b"2,0, 2\n", (0, 2)),
+        (b"1\n0\n", (0, 1)),
+        (b"1", (1,)),
+        (b"", ()),
+    ],
+)
+def test_several_labels_are_numbers_with_anything_between(raw, labels):
+    assert SEVERAL.labels({"cls": raw}) == labels
+    # Such a picture has no one label, and need not be described.
+    assert SEVERAL.read({"cls": raw}) == ((), None)
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("kind", ["bool", "uint8", "int64", "float32"])
+def test_an_array_has_a_number_for_every_class(kind):
+    assert SEVERAL.labels({"npy": saved(np.array([1, 0, 1], kind))}) == (0, 2)
+    assert SEVERAL.labels({"npy": saved(np.array([0, 0, 0], kind)), "cls": b"1"}) == ()
+
+
+@pytest.mark.behaviour
+@pytest.mark.parametrize(
+    ("companions", "reason"),
+    [
+        ({"cls": b"0 3"}, "label without a class name"),
+        ({"cls": b"-1"}, "label without a class name"),
+        ({"cls": b"ant bee"}, "a label is not a number"),
+        ({"txt": b"an ant"}, "no labels"),
+        ({"npy": b"\x93NUMPY"}, "damaged array of labels"),
+        ({"npy": saved([1, 0])}, "array of labels without one number a class"),
+        ({"npy": saved([[1, 0, 1]])}, "array of labels without one number a class"),
+        ({"npy": saved(["a", "b", "c"])}, "array of labels without one number a class"),
+        ({"npy": saved([{}, 1, 2])}, "damaged array of labels"),
+    ],
+)
+def test_labels_that_are_none_have_a_fixed_reason(companions, reason):
+    with pytest.raises(DataError, match=f"^{reason}$"):
+        SEVERAL.labels(companions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tar_files
 from PIL import Image
@@ -106,6 +107,28 @@ def test_a_folder_of_clip_benchmark_is_read_with_its_prompts(benchmark: Path):
 
 
 @pytest.mark.behaviour
+def test_pictures_of_several_classes_have_an_array_each(benchmark: Path):
+    (benchmark / "dataset_type.txt").write_text("multilabel\n")
+    (benchmark / "test" / "nshards.txt").write_text("1")
+    one = open_benchmark_folder(benchmark).source.identity
+    files: dict[str, bytes] = {}
+    for n, row in enumerate(([1, 1], [0, 1], [0, 0])):
+        array = io.BytesIO()
+        np.save(array, np.array(row, np.int64))
+        files |= {f"s{n}.png": picture(n), f"s{n}.npy": array.getvalue()}
+    tar_files.write(benchmark / "test" / "0.tar", files)
+    found = open_benchmark_folder(benchmark)
+    assert found.multi_label
+    assert [found.source.read(n).labels for n in range(3)] == [(0, 1), (1,), ()]
+    assert {found.source.read(n).label for n in range(3)} == {None}
+    assert found.source.identity != one
+    # Read as if they had one class each, they have none.
+    (benchmark / "dataset_type.txt").unlink()
+    with pytest.raises(DataError, match="no caption"):
+        open_benchmark_folder(benchmark).source.read(0)
+
+
+@pytest.mark.behaviour
 def test_captions_stand_one_a_line(benchmark: Path):
     (benchmark / "dataset_type.txt").write_text("retrieval\n")
     (benchmark / "classnames.txt").unlink()
@@ -121,7 +144,6 @@ def test_captions_stand_one_a_line(benchmark: Path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("dataset_type.txt", "multilabel", "multi-label data set"),
         ("classnames.txt", "", "has no classnames.txt"),
         ("test/nshards.txt", "12", "1 of the 12 shards .* missing, as 11.tar"),
         ("test/nshards.txt", "many", "expected a number of shards"),
