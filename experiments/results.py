@@ -10,12 +10,19 @@ Every figure is that of one `bifocal` command, which stands beside it. Pictures 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import os
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from bifocal.data.sources import Reading, open_source
+from bifocal.evaluate.multi_label import MEANS, RANKING
+from bifocal.train.recipe import DATA_ROOT
+from experiments.shared_nouns import NOUNS, write_shared_nouns
 
 MODELS = {"cifar10": "runs/cifar10", "flickr8k": "runs/flickr8k"}
 LABELLED = {"cifar10": "cifar10/test-*.tar", "tiny_imagenet": "tiny_imagenet/val-*.tar"}
@@ -25,6 +32,7 @@ PROMPTS = {
     "one engineered prompt": ["--template", "a low resolution photo of a {}."],
     "ensemble of 80": ["--templates", "small:80"],
 }
+PHOTOGRAPHS = "flickr8k/val-*.tar"
 CHANCE = {"cifar10": "10 %", "tiny_imagenet": "0.5 %"}
 HEAD = """# Results
 
@@ -38,7 +46,8 @@ is 74.2 %. Written by `python -m experiments.results`.
 
 def bifocal(*arguments: str) -> str:
     """Run a command of bifocal's and return it as it is typed."""
-    subprocess.run([sys.executable, "-m", "bifocal", *arguments], check=True, capture_output=True)
+    command = [sys.executable, "-m", "bifocal", *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return "bifocal " + shlex.join(arguments)
 
 
@@ -90,6 +99,32 @@ def compared(out: Path) -> list[str]:
     return [head, "", "```", f"$ {command}", done.stdout.strip("\n"), "```", ""]
 
 
+def several_classes(out: Path) -> list[str]:
+    """Return average precision on photographs of several classes each."""
+    where = out / "shared-nouns"
+    root = Path(os.environ.get(DATA_ROOT, ""))
+    write_shared_nouns(open_source(PHOTOGRAPHS, Reading(root=root)), where)
+    lines = [
+        f"## Several classes a photograph: {len(NOUNS)} nouns in Flickr8k val",
+        "",
+        "A photograph is of a noun if two of its captions hold it (experiments/shared_nouns.py).",
+        "",
+        "| model | prompt | mAP | 11-point mAP | label ranking | chance |",
+        "|---" * 6 + "|",
+    ]
+    commands = []
+    for (model, folder), prompt in itertools.product(MODELS.items(), list(PROMPTS)[:2]):
+        record, command = measured(
+            out / f"{model}-nouns-{len(commands)}.json",
+            *("evaluate", "zero-shot", folder, str(where), "--multi-label", *PROMPTS[prompt]),
+        )
+        commands.append(command)
+        cells = [shown(record, metric) for metric in (*MEANS, RANKING)]
+        chance = f"{100 * record['metrics']['chance']:.1f}"
+        lines.append(f"| {model} | {prompt} | {' | '.join([*cells, chance])} |")
+    return [*lines, "", "```bash", *commands, "```", ""]
+
+
 def retrieval(out: Path) -> list[str]:
     """Return recalls on Flickr8k's validation photographs."""
     lines = ["## Retrieval, Flickr8k val: 1,000 photographs, five captions each", ""]
@@ -97,7 +132,7 @@ def retrieval(out: Path) -> list[str]:
     commands = []
     for model, folder in MODELS.items():
         record, command = measured(
-            out / f"{model}-retrieval.json", "evaluate", "retrieval", folder, "flickr8k/val-*.tar"
+            out / f"{model}-retrieval.json", "evaluate", "retrieval", folder, PHOTOGRAPHS
         )
         commands.append(command)
         for way in ("image_to_text", "text_to_image"):
@@ -132,7 +167,7 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=Path("docs/results.md"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    parts = (zero_shot, compared, retrieval, probes)
+    parts = (zero_shot, compared, several_classes, retrieval, probes)
     sections = [line for part in parts for line in part(options.out)]
     options.page.write_text("\n".join([HEAD, *sections]).rstrip("\n") + "\n", "utf-8")
 

@@ -20,6 +20,8 @@ from bifocal.report import (
 )
 from bifocal.report.markup import Html
 
+BEYOND = "at each share of a class that is found, the best precision there or beyond"
+
 
 def multi_label_page(result: MultiLabelResult, record: Record) -> Page:
     """Return the page of a result and its record."""
@@ -36,7 +38,7 @@ def multi_label_page(result: MultiLabelResult, record: Record) -> Page:
         ],
         sections=[
             figures_section(record),
-            Section("Precision", [_curves(result)], note="the best at each recall or beyond"),
+            Section("Precision", _curves(result), note=BEYOND, columns=2),
             Section("Classes", [table_html(_classes(result))]),
             settings_section(record),
         ],
@@ -44,15 +46,22 @@ def multi_label_page(result: MultiLabelResult, record: Record) -> Page:
     )
 
 
-def _curves(result: MultiLabelResult) -> Html:
+def _curves(result: MultiLabelResult) -> list[Html]:
+    """Return precision by recall: on average, and of the best and the worst class."""
     curves, area = result.curves(), result.by_class("area")
     levels = torch.linspace(0, 1, curves.shape[1]).tolist()
     order = area.nan_to_num(-1).argsort(descending=True)
     order = order[~area[order].isnan()].tolist()
-    lines = [Series("mean over classes", levels, curves.nanmean(dim=0).tolist())]
-    for place in dict.fromkeys((order[0], order[-1])):
-        lines.append(Series(result.class_names[place], levels, curves[place].tolist()))
-    return line_plot(LinePlot("Precision by recall", lines, x_label="recall", percent=True))
+    mean = [Series("mean", levels, curves.nanmean(dim=0).tolist())]
+    ends = [
+        Series(result.class_names[place], levels, curves[place].tolist())
+        for place in dict.fromkeys((order[0], order[-1]))
+    ]
+    titles = {"Precision by recall, mean over classes": mean, "Best and worst class": ends}
+    return [
+        line_plot(LinePlot(title, lines, x_label="recall", percent=True))
+        for title, lines in titles.items()
+    ]
 
 
 def _classes(result: MultiLabelResult) -> Table:

@@ -125,7 +125,8 @@ def open_training(config: RunConfig) -> Source:
     if not data.image_features:
         return source
     embedded = Embedded.open(config.data_root / Path(data.image_features).expanduser())
-    return FeatureSource(source, embedded, load(config.init))
+    pictures = open_source(data.train, reading(config, classes=data.classes))
+    return FeatureSource(source, pictures, embedded, load(config.init))
 
 
 def open_validation(config: RunConfig) -> Source | None:

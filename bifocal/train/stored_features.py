@@ -22,6 +22,8 @@ class FeatureSource:
 
     Args:
         source: whose captions are read.
+        pictures: the same samples as whoever embedded them read them: sentences for the names of
+            their classes say nothing of pictures.
         embedded: projected features of its pictures.
         pretrained: the model whose image tower is locked.
 
@@ -30,8 +32,11 @@ class FeatureSource:
         ConfigError: they are features of captions alone.
     """
 
-    def __init__(self, source: Source, embedded: Embedded, pretrained: Pretrained) -> None:
-        rows = embedded.check(pretrained, source)
+    def __init__(
+        self, source: Source, pictures: Source, embedded: Embedded, pretrained: Pretrained
+    ) -> None:
+        assert source.shard_sizes == pictures.shard_sizes
+        rows = embedded.check(pretrained, pictures)
         self._source, self._features = source, embedded.image_features
         self._rows = np.full(len(source), -1, dtype=np.int64)
         self._rows[embedded.indices[:rows]] = np.arange(rows)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tar_files
 import torch
+from PIL import Image
 
 from bifocal import pretrained
+from bifocal.data.sources import Reading, open_source
 from bifocal.embed import Job, embed
 from bifocal.errors import CheckpointError, ConfigError
 from bifocal.train.prepare import open_training, prepare
@@ -66,3 +71,36 @@ def test_features_of_another_model_or_data_are_refused(configure, train, first, 
         configure(f"init={first}", features)
     with pytest.raises(CheckpointError, match="no finished features"):
         train(configure(f"init={first}", *LOCKED, "data.image_features=nowhere", out="refused"))
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Return a shard of labelled pictures without captions."""
+    draws, files = np.random.default_rng(0), {}
+    for n in range(32):
+        picture = io.BytesIO()
+        pixels = draws.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(picture, "png")
+        files |= {f"{n:02}.png": picture.getvalue(), f"{n:02}.cls": b"%d" % (n % 2)}
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "classes.json").write_text('["cat", "dog"]')
+    return tar_files.write(tmp_path / "shards" / "0.tar", files)
+
+
+@pytest.mark.behaviour
+def test_pictures_have_their_features_whatever_is_said_of_their_class(
+    configure, train, first, labelled, tmp_path
+):
+    # As `bifocal embed` reads them: it knows nothing of sentences.
+    embed(
+        pretrained.load(first),
+        open_source(str(labelled), Reading()),
+        tmp_path / "features",
+        Job(what="images"),
+    )
+    said = 'data.templates=["a photo of a {}", "one {}"]'
+    data = (f"data.train={labelled}", said, f"data.image_features={tmp_path / 'features'}")
+    run = train(configure(f"init={first}", *LOCKED, *data, out="said"))
+    assert run.step == 6
+    assert run.source.captions(1) == ("a photo of a dog", "one dog")
+    assert run.source.read(1).image.shape == (run.config.model.embed_dim,)
