@@ -116,9 +116,11 @@ def several_classes(out: Path) -> list[str]:
     for (model, folder), prompt in itertools.product(MODELS.items(), list(PROMPTS)[:2]):
         record, command = measured(
             out / f"{model}-nouns-{len(commands)}.json",
-            *("evaluate", "zero-shot", folder, str(where), "--multi-label", *PROMPTS[prompt]),
+            *("evaluate", "zero-shot", folder, str(where.resolve())),
+            *("--multi-label", *PROMPTS[prompt]),
         )
-        commands.append(command)
+        # Data begin at their root unless they begin at the machine's.
+        commands.append(command.replace(str(where.resolve()), f'"$PWD/{where}"'))
         cells = [shown(record, metric) for metric in (*MEANS, RANKING)]
         chance = f"{100 * record['metrics']['chance']:.1f}"
         lines.append(f"| {model} | {prompt} | {' | '.join([*cells, chance])} |")
