@@ -32,7 +32,8 @@ def pair(members: Iterable[Member]) -> tuple[list[tuple[str, Parts]], Counter[st
 
     Members of one name that follow each other belong together, until a suffix comes again. Parts
     that lie apart are joined only if no suffix occurs twice under their name; else the first whole
-    group stands for the name. What is left out is counted by its reason.
+    group stands for the name. What is left out is counted by its reason. An array alone makes a
+    sample of a picture only where no picture of the archive has more.
     """
     losses: Counter[str] = Counter()
     groups: dict[str, list[Parts]] = {}
@@ -48,15 +49,19 @@ def pair(members: Iterable[Member]) -> tuple[list[tuple[str, Parts]], Counter[st
             last, parts = key, {}
             groups.setdefault(key, []).append(parts)
         parts[suffix] = member
-    samples = []
+    samples, with_arrays = [], []
     for key, found in groups.items():
         chosen = found[0] if len(found) == 1 else _join(found, losses)
         missing = _missing(chosen)
-        if missing:
-            losses[missing] += 1
-        else:
+        if not missing:
             samples.append((key, chosen))
-    return samples, losses
+        elif missing == NO_TEXT and any(suffix in chosen for suffix in ARRAYS):
+            with_arrays.append((key, chosen))
+        else:
+            losses[missing] += 1
+    if samples and with_arrays:
+        losses[NO_TEXT] += len(with_arrays)
+    return samples or with_arrays, losses
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -78,4 +83,4 @@ def _join(groups: list[Parts], losses: Counter[str]) -> Parts:
 def _missing(parts: Parts) -> str:
     if not any(suffix in parts for suffix in PICTURES):
         return NO_PICTURE
-    return "" if any(suffix in parts for suffix in TEXTS + ARRAYS) else NO_TEXT
+    return "" if any(suffix in parts for suffix in TEXTS) else NO_TEXT

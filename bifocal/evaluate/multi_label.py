@@ -151,7 +151,7 @@ def classify_multi_label(
         ConfigError: the classes or templates are not those of the data.
         CheckpointError: stored features are not of this model and data.
     """
-    found = score(pretrained, source, prompting, how, told)
+    found = score(pretrained, source, prompting, how, told, one_class=False)
     check_finite(found.logits)
     relevant = torch.zeros(found.logits.shape, dtype=torch.bool)
     for row, index in enumerate(found.seen.indices.tolist()):

@@ -52,11 +52,21 @@ def score(
     prompting: Prompting,
     how: Pictures = ALL,
     told: Mapping[str, Told] = {},
+    *,
+    one_class: bool,
 ) -> Scored:
-    """Score a source's pictures by a protocol; the arguments are those of `zero_shot.classify`.
+    """Score a source's pictures by a protocol.
+
+    Args:
+        pretrained: the model.
+        source: of pictures, with the names of classes.
+        prompting: how classes are said.
+        how: which pictures, and whence their features.
+        told: hears of "prompts" and of "pictures" that are done.
+        one_class: whether every picture has to have one label.
 
     Raises:
-        DataError: the source has no classes, or one only.
+        DataError: the source has no classes or one only, or a picture has not the label it needs.
         ConfigError: the classes or templates are not those of the data.
         CheckpointError: stored features are not of this model and data.
     """
@@ -70,6 +80,11 @@ def score(
     predicts = _predicts(pretrained, prompting)
     read = Likelihoods(pretrained, rows, per_token=prompting.per_token) if predicts else None
     seen = encode_pictures(pretrained, source, how, told.get("pictures", quiet), read)
+    if one_class and (seen.labels < 0).any():
+        raise DataError(
+            "some pictures have captions but no label, or may be of several classes: this needs "
+            "NAME.cls with one number"
+        )
     logits = seen.features
     if not predicts:
         head = build_head(pretrained, rows, prompting, told.get("prompts", quiet))

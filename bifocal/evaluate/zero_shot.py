@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bifocal.data.sample import Source
-from bifocal.errors import DataError
 from bifocal.evaluate.calibration import Calibration, calibration
 from bifocal.evaluate.classifier import Prompting
 from bifocal.evaluate.features import ALL, Pictures
@@ -155,12 +154,7 @@ def classify(
         ConfigError: the classes or templates are not those of the data.
         CheckpointError: stored features are not of this model and data.
     """
-    found = score(pretrained, source, prompting, how, told)
-    if (found.seen.labels < 0).any():
-        raise DataError(
-            "some pictures have captions but no label, or may be of several classes: this needs "
-            "NAME.cls with one number"
-        )
+    found = score(pretrained, source, prompting, how, told, one_class=True)
     return ZeroShotResult(
         class_names=found.class_names,
         logits=found.logits,

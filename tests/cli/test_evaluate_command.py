@@ -129,7 +129,7 @@ def test_retrieval_follows_a_protocol(bifocal, model, tmp_path):
     [
         (("--protocol", "papers"), "did you mean 'paper'"),
         (("--dataset", "voc2008"), "no data set of the paper's"),
-        (("--dataset", "voc2007"), "one class each: leave --dataset out"),
+        (("--dataset", "voc2007"), "one class each: say --multi-label"),
         (("--dataset", "hateful memes"), "needs two classes"),
         (("--templates", "phot"), "did you mean 'photos'"),
         (("--templates", "none.json"), "cannot read the templates"),
