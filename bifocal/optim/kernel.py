@@ -198,7 +198,13 @@ def compiled() -> ctypes.CDLL:
                 f"{compiler} cannot compile {SOURCE.name}: leave train.compile out; it says\n"
                 f"{done.stderr.strip()[:1000]}"
             )
-        library = ctypes.CDLL(str(made))
+        try:
+            library = ctypes.CDLL(str(made))
+        except OSError as error:
+            raise ConfigError(
+                f"what {compiler} makes cannot be loaded: set TMPDIR to a folder whose files may "
+                f"be executed, or leave train.compile out ({error})"
+            ) from None
     sizes = (ctypes.c_int64,) * 3
     library.move.argtypes = (ctypes.POINTER(_Step), *sizes)
     library.peaks.argtypes = (ctypes.POINTER(_Array), *sizes, ctypes.c_void_p)

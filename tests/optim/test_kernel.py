@@ -165,3 +165,7 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path):
     monkeypatch.setenv("CC", str(broken))
     with pytest.raises(ConfigError, match=r"leave train\.compile out.*\n.*no such option: -march"):
         AdamW([("w", weight)]).compile()
+    # One that says that all is well, and leaves nothing that can be loaded.
+    broken.write_text("#!/bin/sh\nexit 0\n")
+    with pytest.raises(ConfigError, match="cannot be loaded: set TMPDIR"):
+        AdamW([("w", weight)]).compile()
