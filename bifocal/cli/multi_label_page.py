@@ -73,11 +73,13 @@ def _classes(result: MultiLabelResult) -> Table:
         else {"class": name, "images": 0}
         for n, (name, count) in enumerate(zip(result.class_names, counts, strict=True))
     ]
-    rows.sort(key=lambda row: row.get("precision", -1.0))
+    rows.sort(key=lambda row: row.get("precision", 2.0))
     columns = [
         "class",
         "images",
         Column("precision", "average precision", align="right", bar=True),
         Column("eleven", "at 11 points", align="right", bar=True),
     ]
-    return Table(rows, columns, "Average precision per class, worst first")
+    return Table(
+        rows, columns, "Average precision per class, worst first; last, classes without pictures"
+    )

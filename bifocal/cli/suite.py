@@ -20,7 +20,14 @@ from bifocal.train.folders import one_message
 from bifocal.train.recipe import DATA_ROOT
 from bifocal.world import pick_device
 
-HEADLINES = ("acc1", "image_retrieval_recall@1", "lp_acc1", "lp_mean_per_class_recall")
+MEAN_PRECISION = "mean_average_precision"
+HEADLINES = (
+    "acc1",
+    MEAN_PRECISION,
+    "image_retrieval_recall@1",
+    "lp_acc1",
+    "lp_mean_per_class_recall",
+)
 """The metric that stands for a task: the first of these that a row has."""
 SHORT = {
     "zeroshot_classification": "zero-shot",
@@ -103,11 +110,12 @@ def _table(rows: list[Row]) -> Table:
         task = SHORT.get(row.task, row.task)
         name = headline(row)
         if name is None:
+            assert row.error, f"no figure stands for a row of {', '.join(row.metrics)}"
             table.add_row(row.dataset, row.model, task, "[red]failed[/red]", "", "")
             continue
         one = row.intervals.get(name)
         shown = "" if one is None else f"{100 * one.low:.1f} – {100 * one.high:.1f}"
-        metric = name.replace("_retrieval_recall@", " R@")
+        metric = name.replace("_retrieval_recall@", " R@").replace(MEAN_PRECISION, "mAP")
         value = f"{100 * row.metrics[name]:.2f}"
         table.add_row(row.dataset, row.model, task, metric, value, shown)
     return table

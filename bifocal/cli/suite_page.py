@@ -21,6 +21,7 @@ TITLES = {
 }
 PLOTTED = {
     "acc1": "Top-1 accuracy",
+    "mean_average_precision": "Mean average precision, several classes a picture",
     "image_retrieval_recall@5": "Image retrieval, recall@5",
     "text_retrieval_recall@5": "Text retrieval, recall@5",
     "lp_acc1": "Top-1 accuracy",
@@ -63,7 +64,7 @@ def failures(rows: Sequence[Row]) -> list[str]:
 def _section(task: str, rows: Sequence[Row]) -> Section:
     found = _of(task, rows)
     plots = [_plot(name, title, found) for name, title in PLOTTED.items() if _has(name, found)]
-    note = "Lines are 95 % bootstrap intervals (BCa) over pictures."
+    note = "Lines are 95 % bootstrap intervals over pictures."
     return Section(TITLES[task], [*plots, table_html(_table(found))], note)
 
 

@@ -106,8 +106,10 @@ def zero_shot(
     who, what = identify_model(pretrained, model), {"test": opened.identity(limit)}
     origin = Origin.of(pretrained, who, what, stored=kept)
     with watching("pictures", "prompts") as told:
-        if opened.multi_label:
-            result = classify_multi_label(pretrained, opened.source, prompting, how, told)
+        if opened.labels:
+            result = classify_multi_label(
+                pretrained, opened.source, opened.labels, prompting, how, told
+            )
             record = multi_label_record(result, origin, said, dataset)
         else:
             result = classify(pretrained, opened.source, prompting, how, told)

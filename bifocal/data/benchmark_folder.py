@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bifocal.data.captions import CaptionReader
-from bifocal.data.sample import Source
 from bifocal.data.shards import ShardSource
 from bifocal.errors import DataError
 
@@ -29,7 +28,7 @@ KIND, COUNT = "dataset_type.txt", "nshards.txt"
 class BenchmarkFolder:
     """A split of a data set, and the templates that came with it, if any."""
 
-    source: Source
+    source: ShardSource
     templates: tuple[str, ...]
     split: str
     multi_label: bool = False
@@ -42,14 +41,18 @@ def is_benchmark_folder(root: Path) -> bool:
     return any(root.glob(f"*/{COUNT}")) or (told and any(root.glob("*/*.tar")))
 
 
-def open_benchmark_folder(root: Path, split: str = "test") -> BenchmarkFolder:
-    """Return a split of the data set in `root`.
+def open_benchmark_folder(
+    root: Path, split: str = "test", *, multi_label: bool = False
+) -> BenchmarkFolder:
+    """Return a split of the data set in `root`; its pictures may be of several classes if asked.
 
     Raises:
-        DataError: a shard is missing, or nothing can be read.
+        DataError: a shard is missing, nothing can be read, or captions are asked for classes.
     """
     kind = _text(root / KIND).strip().lower() or "classification"
-    retrieval, several = kind == "retrieval", kind == "multilabel"
+    retrieval, several = kind == "retrieval", multi_label or kind == "multilabel"
+    if retrieval and several:
+        raise DataError(f"{root} has captions and no classes: leave --multi-label out")
     # A line keeps its place even if it is empty: labels count lines.
     names = tuple(line.strip() for line in _text(root / NAMES).splitlines())
     if not retrieval and not names:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import tokenize
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,15 @@ MAX_CHARACTERS = 4096
 endless word takes time that grows with its square, hence not many more."""
 NUMBERS = "biuf"
 """Kinds of a numpy array that labels may have."""
+_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+_HEADER_FAULTS = (
+    *(ValueError, TypeError, LookupError, AttributeError, OSError, EOFError, MemoryError),
+    *(SyntaxError, RecursionError, tokenize.TokenError),
+)
+_NUMBER = re.compile(rb"-?\d{1,9}")
 _SPACE = re.compile(r"\s+")
 
 
@@ -98,10 +108,10 @@ class CaptionReader:
             return _of_array(companions["npy"], len(self.class_names))
         if "cls" not in companions:
             raise DataError("no labels")
-        try:
-            found = {int(number) for number in re.split(rb"[\s,]+", companions["cls"]) if number}
-        except ValueError:
-            raise DataError("a label is not a number") from None
+        numbers = [part for part in re.split(rb"[\s,]+", companions["cls"]) if part]
+        if not all(_NUMBER.fullmatch(part) for part in numbers):
+            raise DataError("a label is not a number")
+        found = set(map(int, numbers))
         if found and not 0 <= min(found) <= max(found) < len(self.class_names):
             raise DataError("label without a class name")
         return tuple(sorted(found))
@@ -111,9 +121,7 @@ class CaptionReader:
             label = int(raw)
         except ValueError:
             if len(re.findall(rb"\d+", raw)) > 1:
-                raise DataError(
-                    "several labels: say --multi-label where pictures are of several classes"
-                ) from None
+                raise DataError("several labels, where one is expected") from None
             raise DataError("label is not a number") from None
         if not 0 <= label < len(self.class_names):
             raise DataError("label without a class name")
@@ -130,16 +138,19 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def _of_array(raw: bytes, classes: int) -> tuple[int, ...]:
+    file = io.BytesIO(raw)
     try:
-        array = np.load(io.BytesIO(raw), allow_pickle=False)
-    except (ValueError, OSError, EOFError):
+        # numpy's header is a Python literal: whatever reading one may raise, and no more is read.
+        version = np.lib.format.read_magic(file)
+        read_header = _HEADERS[version]
+        shape, _, dtype = read_header(file)
+        array = np.frombuffer(raw, dtype, offset=file.tell()) if dtype.kind in NUMBERS else None
+    except _HEADER_FAULTS:
         raise DataError("damaged array of labels") from None
-    if (
-        not isinstance(array, np.ndarray)
-        or array.shape != (classes,)
-        or array.dtype.kind not in NUMBERS
-    ):
+    if array is None or shape != (classes,) or np.isnan(array).any():
         raise DataError("array of labels without one number a class")
+    if len(array) != classes:
+        raise DataError("damaged array of labels")
     return tuple(np.flatnonzero(array > 0).tolist())
 
 

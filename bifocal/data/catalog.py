@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bifocal.data.archives import Archives, Folders
-from bifocal.data.index import Index, Stamp
+from bifocal.data.index import KNOWN, Index, Stamp, build
 from bifocal.data.indexing import Entry, enter_all, load
 from bifocal.data.shelf import BESIDE
 from bifocal.errors import DataError
@@ -123,13 +123,51 @@ class Catalog:
     @property
     def losses(self) -> Counter[tuple[str, str]]:
         """What could not be used, by shard and reason."""
-        return Counter(
-            {
-                (path.name, reason): count
-                for path, entry in zip(self._paths, self.entries, strict=True)
-                for reason, count in entry.losses.items()
-            }
-        )
+        return _losses(self._paths, self.entries)
+
+
+class Scanned:
+    """The same of shards whose arrays are labels: their indexes are made now, and kept nowhere.
+
+    Sets of pictures of several classes are for evaluation, and small enough to be scanned whenever
+    they are opened; what is kept of shards then means the same for all who read them.
+
+    Args:
+        paths: the shards.
+        archives: where they are.
+
+    Attributes:
+        entries: one a shard.
+
+    Raises:
+        DataError: a shard cannot be read.
+    """
+
+    def __init__(self, paths: Sequence[Path], archives: Archives | None = None) -> None:
+        archives = archives or Folders()
+        stamps = archives.stamps(paths)
+        opened = (archives.open(path, now) for path, now in zip(paths, stamps, strict=True))
+        self._indexes = [build(reader.path, KNOWN) for reader in opened]
+        self.entries = [
+            Entry(now, len(index), index.digest, index.losses)
+            for now, index in zip(stamps, self._indexes, strict=True)
+        ]
+        self.losses = _losses(paths, self.entries)
+
+    def index(self, shard: int) -> Index:
+        """Return the index of a shard."""
+        return self._indexes[shard]
+
+
+def _losses(paths: Sequence[Path], entries: Sequence[Entry]) -> Counter[tuple[str, str]]:
+    """Return what could not be used, by shard and reason."""
+    return Counter(
+        {
+            (path.name, reason): count
+            for path, entry in zip(paths, entries, strict=True)
+            for reason, count in entry.losses.items()
+        }
+    )
 
 
 def manifest_bytes(entries: Mapping[str, Entry]) -> bytes:

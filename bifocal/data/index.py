@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -19,13 +19,15 @@ import numpy as np
 from jaxtyping import Int64, UInt8, UInt32
 
 from bifocal.data.archive import Member
-from bifocal.data.pairing import SUFFIXES, Parts, pair
+from bifocal.data.pairing import ARRAYS, SUFFIXES, Parts, pair
 from bifocal.data.tar import scan
 from bifocal.data.tar_header import decoded
 from bifocal.errors import DataError
 
 MAGIC = b"bifocal.index/1\n"
 CHECKSUM = 16
+KNOWN = SUFFIXES + ARRAYS
+"""Suffixes that a part may have; an index that is kept has those of `SUFFIXES` alone."""
 _LAYOUT = (("key_ends", "<u4"), ("part_ends", "<u4"), ("sizes", "<u4"), ("offsets", "<i8"))
 """Arrays of numbers, in the order of the file; the suffixes and the keys follow as bytes."""
 
@@ -58,7 +60,7 @@ class Index:
         keys: names of the samples, one behind the other.
         key_ends: where each name ends.
         part_ends: where the parts of each sample end in the three arrays below.
-        suffixes: of each part, as a place in `SUFFIXES`.
+        suffixes: of each part, as a place in `KNOWN`.
         sizes: bytes of each part.
         offsets: of each part in the shard.
         losses: what could not be used, by reason.
@@ -94,21 +96,21 @@ class Index:
         first, key_start = (part_ends[number - 1], key_ends[number - 1]) if number else (0, 0)
         parts: Parts = {}
         for n in range(first, part_ends[number]):
-            suffix = SUFFIXES[suffixes[n]]
+            suffix = KNOWN[suffixes[n]]
             parts[suffix] = Member(suffix, offsets[n], sizes[n])
         return decoded(self.keys[key_start : key_ends[number]]), parts
 
 
-def build(path: Path) -> Index:
-    """Return the index of a shard, read from its headers.
+def build(path: Path, suffixes: Sequence[str] = SUFFIXES) -> Index:
+    """Return the index of a shard, read from its headers; `suffixes` are those of `pair`.
 
     Raises:
         DataError: the shard cannot be read.
     """
     contents = scan(path)
-    samples, losses = pair(contents.members)
+    samples, losses = pair(contents.members, suffixes)
     keys = [key.encode("utf-8", "surrogateescape") for key, _ in samples]
-    parts = [(SUFFIXES.index(s), member) for _, found in samples for s, member in found.items()]
+    parts = [(KNOWN.index(s), member) for _, found in samples for s, member in found.items()]
     return Index(
         keys=b"".join(keys),
         key_ends=np.cumsum([len(key) for key in keys], dtype="<u4"),

@@ -7,15 +7,15 @@ joined to a text that may be another's. Knows names only; reads nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from bifocal.data.archive import Member
 
 PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 TEXTS = ("txt", "json", "cls")
+SUFFIXES = PICTURES + TEXTS
 ARRAYS = ("npy",)
-"""What says of which classes a picture is, where it may be of several."""
-SUFFIXES = PICTURES + TEXTS + ARRAYS
+"""What says of which classes a picture is, where pictures may be of several; else no part."""
 MAX_SIZE = (1 << 30) - 1
 """Bytes of the largest member that is read."""
 
@@ -27,20 +27,25 @@ TOO_LARGE = "member of a gigabyte or more"
 Parts = dict[str, Member]
 
 
-def pair(members: Iterable[Member]) -> tuple[list[tuple[str, Parts]], Counter[str]]:
+def pair(
+    members: Iterable[Member], suffixes: Collection[str] = SUFFIXES
+) -> tuple[list[tuple[str, Parts]], Counter[str]]:
     """Return (key, members by suffix) of each sample with a picture and a text or label.
+
+    Args:
+        members: of an archive.
+        suffixes: of what is a part of a sample; of the others nothing is known.
 
     Members of one name that follow each other belong together, until a suffix comes again. Parts
     that lie apart are joined only if no suffix occurs twice under their name; else the first whole
-    group stands for the name. What is left out is counted by its reason. An array alone makes a
-    sample of a picture only where no picture of the archive has more.
+    group stands for the name. What is left out is counted by its reason.
     """
     losses: Counter[str] = Counter()
     groups: dict[str, list[Parts]] = {}
     last, parts = "", Parts()
     for member in members:
         key, suffix = split_name(member.name)
-        if suffix not in SUFFIXES:
+        if suffix not in suffixes:
             continue
         if member.size > MAX_SIZE:
             losses[TOO_LARGE] += 1
@@ -49,19 +54,15 @@ def pair(members: Iterable[Member]) -> tuple[list[tuple[str, Parts]], Counter[st
             last, parts = key, {}
             groups.setdefault(key, []).append(parts)
         parts[suffix] = member
-    samples, with_arrays = [], []
+    samples = []
     for key, found in groups.items():
         chosen = found[0] if len(found) == 1 else _join(found, losses)
         missing = _missing(chosen)
-        if not missing:
-            samples.append((key, chosen))
-        elif missing == NO_TEXT and any(suffix in chosen for suffix in ARRAYS):
-            with_arrays.append((key, chosen))
-        else:
+        if missing:
             losses[missing] += 1
-    if samples and with_arrays:
-        losses[NO_TEXT] += len(with_arrays)
-    return samples or with_arrays, losses
+        else:
+            samples.append((key, chosen))
+    return samples, losses
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -83,4 +84,4 @@ def _join(groups: list[Parts], losses: Counter[str]) -> Parts:
 def _missing(parts: Parts) -> str:
     if not any(suffix in parts for suffix in PICTURES):
         return NO_PICTURE
-    return "" if any(suffix in parts for suffix in TEXTS) else NO_TEXT
+    return "" if any(suffix in parts for suffix in TEXTS + ARRAYS) else NO_TEXT

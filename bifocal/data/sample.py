@@ -14,23 +14,20 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture with the texts that describe it, or its class or classes, or several of these.
+    """One picture with the texts that describe it, or with a class label, or with both.
 
     Attributes:
         key: unique within the source.
         image: an encoded picture (JPEG, PNG, …), uint8 "height width 3", or what stands for it:
             float32 "embed_dim", features that a locked tower has given.
-        captions: at least one unless the sample has only a label or labels.
+        captions: at least one unless the sample has only a label.
         label: index into the source's `class_names`, or None.
-        labels: of a picture that may be of several classes, or of none: all that it is of. None
-            where pictures have one class at most.
     """
 
     key: str
     image: bytes | np.ndarray
     captions: tuple[str, ...]
     label: int | None
-    labels: tuple[int, ...] | None = None
 
 
 @runtime_checkable

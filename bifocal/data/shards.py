@@ -18,7 +18,7 @@ from pathlib import Path
 from bifocal.data.archive import Reader
 from bifocal.data.archives import Archives, Folders
 from bifocal.data.captions import CaptionReader
-from bifocal.data.catalog import Catalog
+from bifocal.data.catalog import Catalog, Scanned
 from bifocal.data.pairing import PICTURES, Parts
 from bifocal.data.sample import Sample
 from bifocal.errors import DataError
@@ -57,7 +57,8 @@ class ShardSource:
         self.class_names = captions.class_names
         self._paths = tuple(path.absolute() for path in paths)
         self._archives = archives or Folders()
-        self._catalog = Catalog(self._paths, self._archives)
+        known = Scanned if captions.multi_label else Catalog
+        self._catalog = known(self._paths, self._archives)
         self.shard_sizes = tuple(entry.samples for entry in self._catalog.entries)
         self._ends = list(itertools.accumulate(self.shard_sizes))
         self.identity = self._identity()
@@ -86,9 +87,10 @@ class ShardSource:
         reader, key, parts = self._find(index)
         texts = self._texts(reader, parts)
         captions, label = self._captions.read(texts)
-        labels = self._captions.labels(texts) if self._captions.multi_label else None
+        if self._captions.multi_label:
+            self._captions.labels(texts)  # a picture whose labels are damaged is not read either
         picture = next(member for suffix, member in parts.items() if suffix in PICTURES)
-        return Sample(key, reader.read(picture), captions, label, labels)
+        return Sample(key, reader.read(picture), captions, label)
 
     def captions(self, index: int) -> tuple[str, ...]:
         """Return the captions of sample `index`.
@@ -98,6 +100,15 @@ class ShardSource:
         """
         reader, _, parts = self._find(index)
         return self._captions.read(self._texts(reader, parts))[0]
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        """Return all classes that the picture of sample `index` is of, where it may be of several.
+
+        Raises:
+            DataError: they are damaged.
+        """
+        reader, _, parts = self._find(index)
+        return self._captions.labels(self._texts(reader, parts))
 
     def place(self, index: int) -> str:
         """Return the name of the shard that holds sample `index`."""

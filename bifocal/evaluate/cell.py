@@ -96,8 +96,8 @@ def measure(
         case "zero_shot":
             said = prompts_of(cell, test)
             asked = Prompting(said, protocol=rules)
-            if test.multi_label:
-                scored = classify_multi_label(pretrained, test.source, asked, how)
+            if test.labels:
+                scored = classify_multi_label(pretrained, test.source, test.labels, asked, how)
                 return multi_label_record(scored, origin, said)
             found = classify(pretrained, test.source, asked, how)
             return zero_shot_record(found, origin, said)

@@ -74,7 +74,10 @@ def frozen_features(
         raise DataError("the pictures have no classes: a probe needs NAME.cls and classes.json")
     seen = encode_pictures(pretrained, source, replace(how, kind=kind), told)
     if bool((seen.labels < 0).any()):
-        raise DataError("some pictures have captions but no label: a probe needs NAME.cls")
+        raise DataError(
+            "some pictures have captions but no label, or may be of several classes: a probe "
+            "needs NAME.cls with one number"
+        )
     check_finite(seen.features)
     names = tuple(source.class_names)
     return Labelled(seen.features.clone(), seen.labels, names, kind, seen.skipped, seen.indices)

@@ -17,9 +17,15 @@ from torch import Tensor
 
 from bifocal.data.sample import Source
 from bifocal.errors import DataError
+from bifocal.evaluate.average_precision import (
+    Form,
+    average_precisions,
+    interpolated,
+    mean_precision_of,
+)
 from bifocal.evaluate.classifier import Prompting
 from bifocal.evaluate.features import ALL, Pictures, check_finite
-from bifocal.evaluate.precision import Form, average_precisions, interpolated, mean_precision_of
+from bifocal.evaluate.opening import Labels
 from bifocal.evaluate.protocol import PLAIN, Protocol
 from bifocal.evaluate.resampling import percentile_interval
 from bifocal.evaluate.scoring import Scores, score
@@ -83,18 +89,19 @@ class MultiLabelResult:
         higher.
         """
         logits, own = self.logits[self.labelled], self.relevant[self.labelled]
-        found = torch.zeros(len(own), dtype=torch.float64)
-        for n in range(own.shape[1]):
-            above = logits >= logits[:, n : n + 1]
-            share = (above & own).sum(dim=1).double() / above.sum(dim=1)
-            found += torch.where(own[:, n], share, 0.0)
-        return found / own.sum(dim=1)
+        # Of a sorted row, all from the place of a score on are as high or higher.
+        every = logits.sort(dim=1).values
+        mine = torch.where(own, logits, -torch.inf).sort(dim=1).values
+        above, among = (
+            own.shape[1] - torch.searchsorted(row, logits.contiguous()) for row in (every, mine)
+        )
+        return torch.where(own, among.double() / above, 0.0).sum(dim=1) / own.sum(dim=1)
 
     def metrics(self) -> dict[str, float]:
         """Return both means over classes, label ranking, chance and the number of pictures.
 
-        Chance is the share of pictures that a class has, on average over classes that occur: about
-        what a random order would score.
+        Chance is the share of pictures that a class has, on average over the classes that count:
+        about what a random order would score.
         """
         shares = self.relevant.double().mean(dim=0)
         means = {}
@@ -104,17 +111,20 @@ class MultiLabelResult:
         return {
             **means,
             RANKING: self.ranking().mean().item(),
-            "chance": shares[shares > 0].mean().item(),
+            "chance": shares.where(shares > 0, self.absent).nanmean().item(),
             "images": float(len(self.logits)),
         }
 
     def intervals(self, plan: Bootstrap = STANDARD) -> dict[str, Interval]:
-        """Return the confidence intervals of the metrics; pictures are what is drawn."""
+        """Return the confidence intervals of the metrics; pictures are what is drawn.
+
+        A mean has none where resamples do not differ, as of a perfect order.
+        """
         found = {}
         for name, form in MEANS.items():
             mean = mean_precision_of(self.logits, self.relevant, form, self.absent)
             bounds = percentile_interval(mean, len(self.logits), plan=plan)
-            found |= {name: bounds} if bounds else {}
+            found |= {name: bounds} if bounds and bounds.low < bounds.high else {}
         ranking = self.ranking()
         return found | ({RANKING: interval(ranking, plan=plan)} if len(ranking) > 1 else {})
 
@@ -133,6 +143,7 @@ class MultiLabelResult:
 def classify_multi_label(
     pretrained: Pretrained,
     source: Source,
+    labels: Labels,
     prompting: Prompting,
     how: Pictures = ALL,
     told: Mapping[str, Told] = {},
@@ -141,13 +152,14 @@ def classify_multi_label(
 
     Args:
         pretrained: the model.
-        source: pictures with all their classes (`Sample.labels`).
+        source: of the pictures.
+        labels: all classes of each.
         prompting: how classes are said.
         how: which pictures, and whence their features.
         told: hears of "prompts" and of "pictures" that are done.
 
     Raises:
-        DataError: a picture does not say all its classes, none is of any, or a score is not finite.
+        DataError: the source has no classes, no picture is of any, or a score is not finite.
         ConfigError: the classes or templates are not those of the data.
         CheckpointError: stored features are not of this model and data.
     """
@@ -155,10 +167,7 @@ def classify_multi_label(
     check_finite(found.logits)
     relevant = torch.zeros(found.logits.shape, dtype=torch.bool)
     for row, index in enumerate(found.seen.indices.tolist()):
-        labels = source.read(index).labels
-        if labels is None:
-            raise DataError("the pictures have one class each: leave --multi-label out")
-        relevant[row, list(labels)] = True
+        relevant[row, list(labels(index))] = True
     if not relevant.any():
         raise DataError("no picture is of any class: NAME.cls or NAME.npy says which")
     return MultiLabelResult(

@@ -6,6 +6,7 @@ CLIP_benchmark's folders hold several splits and templates; any other text of a 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from bifocal.identity import DataIdentity, identify_data
 from bifocal.inputs.pillow import PillowPreprocess
 from bifocal.pretrained import Pretrained
 
+Labels = Callable[[int], tuple[int, ...]]
+"""All classes that the picture of a sample is of, by the sample's place in its source."""
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -29,14 +33,19 @@ class Opened:
         source: what was meant.
         templates: those that lie beside it, if any.
         split: of several; None where there is one alone.
-        multi_label: whether pictures may be of several classes.
+        labels: all classes of a sample's picture, where pictures may be of several; else None.
     """
 
     spec: str
     source: Source
     templates: tuple[str, ...] = ()
     split: str | None = None
-    multi_label: bool = False
+    labels: Labels | None = None
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether pictures may be of several classes."""
+        return self.labels is not None
 
     def identity(self, limit: int | None) -> DataIdentity:
         """Return the identity of the first `limit` samples, or of all."""
@@ -56,15 +65,18 @@ def open_split(spec: str, reading: Reading, split: str = "test") -> Opened:
     """
     path = reading.root / Path(spec).expanduser()
     if path.is_dir() and is_benchmark_folder(path):
-        found = open_benchmark_folder(path, split)
-        return Opened(spec, found.source, found.templates, found.split, found.multi_label)
+        found = open_benchmark_folder(path, split, multi_label=reading.multi_label)
+        labels = found.source.labels if found.multi_label else None
+        return Opened(spec, found.source, found.templates, found.split, labels)
     source = open_source(spec, reading)
-    if reading.multi_label and not isinstance(source, ShardSource):
+    if not reading.multi_label:
+        return Opened(spec, source)
+    if not isinstance(source, ShardSource):
         raise ConfigError(
             f"several classes a picture are read from tar shards, and {spec} is none: write "
             "NAME.jpg beside NAME.cls with the numbers of its classes, as in '3 17'"
         )
-    return Opened(spec, source, multi_label=reading.multi_label)
+    return Opened(spec, source, labels=source.labels)
 
 
 def as_read_by(pretrained: Pretrained, protocol: str) -> Pretrained:

@@ -66,7 +66,8 @@ def score(
         one_class: whether every picture has to have one label.
 
     Raises:
-        DataError: the source has no classes or one only, or a picture has not the label it needs.
+        DataError: the source has no classes, or there is no choice of one, or a picture has not the
+            label that it needs.
         ConfigError: the classes or templates are not those of the data.
         CheckpointError: stored features are not of this model and data.
     """
@@ -74,7 +75,8 @@ def score(
         raise DataError("the pictures have no classes: zero-shot needs NAME.cls and classes.json")
     # What is wrong with the names is known before pictures are read.
     classes = prompting.named(source.class_names)
-    check_choice(classes.shown)
+    if one_class:
+        check_choice(classes.shown)
     rows = prompting.prompts(classes)
     _warn_of_twins(classes.shown, rows)
     predicts = _predicts(pretrained, prompting)
@@ -112,8 +114,8 @@ def _warn_of_twins(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for name, row in zip(names, rows, strict=True):
         if tuple(row) in first:
             _log.warning(
-                "the classes '%s' and '%s' have the same prompts: their scores always tie, and a "
-                "tie counts as wrong; give them names of their own",
+                "the classes '%s' and '%s' have the same prompts: no score tells them apart, and "
+                "where one is to be chosen a tie counts as wrong; give them names of their own",
                 first[tuple(row)],
                 name,
             )

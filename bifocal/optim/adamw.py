@@ -24,6 +24,7 @@ from torch import Tensor
 
 from bifocal.errors import ConfigError, did_you_mean
 from bifocal.optim.kernel import Kernel
+from bifocal.optim.rounding import DROPPED
 from bifocal.optim.statistics import STORAGES, Statistics
 from bifocal.optim.update import Move, Update, fused, peaks, plain_peaks, rates
 
@@ -47,6 +48,8 @@ class AdamW(torch.optim.Optimizer):
     Raises:
         ConfigError: parameters without names, or a setting out of range.
     """
+
+    _kernel: Kernel | None = None  # of the class, as copies of an optimizer have no attributes
 
     def __init__(
         self,
@@ -76,20 +79,22 @@ class AdamW(torch.optim.Optimizer):
                 "parameters without names, or two of one name: give (name, parameter) pairs, as "
                 "model.named_parameters() does; rounding noise is drawn by name"
             )
-        self._kernel: Kernel | None = None
 
     def compile(self) -> None:
         """From now on, move what is kept in 16 bits on a CPU by a kernel compiled here (kernel.py).
 
+        Nothing is compiled where nothing is kept so. A copy of the optimizer moves by parts.
+
         Raises:
-            ConfigError: there is no C compiler, or it fails, or a parameter is on another device.
+            ConfigError: there is no C compiler, or it fails.
         """
-        devices = {p.device.type for group in self.param_groups for p in group["params"]}
-        if devices - {"cpu"}:
-            raise ConfigError(
-                f"parameters on {', '.join(sorted(devices))}: a compiled step is for those on a CPU"
-            )
-        self._kernel = Kernel()
+        short = any(
+            parameter.device.type == "cpu"
+            and (parameter.dtype in DROPPED or group["statistics"] != "float32")
+            for group in self.param_groups
+            for parameter in group["params"]
+        )
+        self._kernel = Kernel() if short else None
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -101,21 +106,22 @@ class AdamW(torch.optim.Optimizer):
         assert closure is None
         for group in self.param_groups:
             updates = list(self._updates(group))
-            find = self._kernel.peaks if self._kernel else plain_peaks
+            kernel = self._kernel
+            compiled = kernel is not None and all(map(kernel.takes, updates))
+            find = kernel.peaks if kernel and compiled else plain_peaks
             together: dict[Any, list[Update]] = {}
-            short: list[Move] = []
+            taken: list[Move] = []
             for move in zip(updates, rates(updates, group), peaks(updates, find), strict=True):
-                update, lr, _ = move
+                update, lr, peak = move
                 if update.whole:
                     key = (lr, update.step, update.weight.device)
                     together.setdefault(key, []).append(update)
+                elif kernel and kernel.takes(update):
+                    taken.append(move)
                 else:
-                    short.append(move)
-            if self._kernel:
-                self._kernel.move(short, group)
-            else:
-                for update, lr, peak in short:
                     update.move(group, lr, peak)
+            if kernel:
+                kernel.move(taken, group)
             for (lr, step, _), alike in together.items():
                 averages = [(u.state["exp_avg"], u.state["exp_avg_sq"]) for u in alike]
                 fused([u.weight for u in alike], [u.grad for u in alike], averages, step, lr, group)

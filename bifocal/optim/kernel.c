@@ -2,7 +2,8 @@
 
    What update.py does part by part: read to float32, move by AdamW's formulas (adamw.py), round
    stochastically on the way back (rounding.py). The order of operations is that of torch's fused
-   kernel, so that the results are the same bits. kernel.py compiles and calls it. */
+   kernel, so that the results are the same bits. kernel.py compiles it, with BLOCK, the elements that
+   share one cut of the deck, and calls it. */
 
 #include <math.h>
 #include <stdint.h>
@@ -10,8 +11,7 @@
 
 enum format { FLOAT32, BFLOAT16, FLOAT16 };
 
-#define BLOCK 65536 /* elements that share one cut of the deck */
-#define LINE 64     /* elements that may share a line of a cache */
+#define LINE 64 /* elements that may share a line of a cache */
 #define INLINE static inline __attribute__((always_inline))
 
 /* An array, what of it is rounded how: `cuts` holds a place in the deck for every block. */
@@ -101,10 +101,11 @@ INLINE void move_block(const struct step *s, int64_t begin, int64_t end, enum fo
                        enum format averages)
 {
     const struct stored weight = s->weight, first = s->first, second = s->second;
-    const int64_t block = (s->here + begin) / BLOCK, zero = s->here - block * BLOCK;
-    const uint16_t *restrict of_weight = s->deck + (weight.cuts[block] + zero);
-    const uint16_t *restrict of_first = s->deck + (first.cuts[block] + zero);
-    const uint16_t *restrict of_second = s->deck + (second.cuts[block] + zero);
+    const int64_t block = (s->here + begin) / BLOCK;
+    const int64_t place = s->here + begin - block * BLOCK; /* of the first one, in its block */
+    const uint16_t *restrict of_weight = s->deck + weight.cuts[block] + place;
+    const uint16_t *restrict of_first = s->deck + first.cuts[block] + place;
+    const uint16_t *restrict of_second = s->deck + second.cuts[block] + place;
     const int near = s->rise_first < 0.5f; /* lerp starts from the nearer end */
     const float share = near ? s->rise_first : s->rise_first - 1;
 
@@ -119,9 +120,9 @@ INLINE void move_block(const struct step *s, int64_t begin, int64_t end, enum fo
         v = fmaf(s->rise_second * g, g, s->decay_second * v);
         const float kept = widened(weight.data, weights, i) * s->keep;
         const float moved = kept + s->rate * m / (sqrtf(v) / s->root + s->eps);
-        put(&weight, weights, i, moved, of_weight[i]);
-        put(&first, averages, i, m, of_first[i]);
-        put(&second, averages, i, averages == FLOAT16 ? sqrtf(v) : v, of_second[i]);
+        put(&weight, weights, i, moved, of_weight[i - begin]);
+        put(&first, averages, i, m, of_first[i - begin]);
+        put(&second, averages, i, averages == FLOAT16 ? sqrtf(v) : v, of_second[i - begin]);
     }
 }
 
@@ -191,4 +192,10 @@ void peaks(const struct array *arrays, int64_t count, int64_t part, int64_t part
 {
     for (const struct array *a = arrays; a < arrays + count; a++)
         *found++ = peak(a, begin_of(a->count, part, parts), begin_of(a->count, part + 1, parts));
+}
+
+/* Bytes of a description, for whoever writes them elsewhere. */
+int64_t size_of_step(void)
+{
+    return sizeof(struct step);
 }

@@ -3,9 +3,9 @@
 Torch's fused kernel knows no averages that are shorter than weights, and rounds to nearest; what
 passes through it in parts is read, moved and rounded in a dozen passes. In one pass a step in 16
 bits moves fewer bytes than torch's in float32. It ends in the same bits where torch's kernel works
-by vectors that multiply and add at once (AVX2, AVX-512), but for the last elements of a tensor that
-fill no vector; there, and on other processors, an average may differ by a last bit before it is
-rounded.
+by vectors that multiply and add at once (AVX2, AVX-512). Before they are rounded numbers may differ
+by a last bit on other processors, in the last elements of a tensor, which fill no vector, and in
+float16 averages, whose roots are MKL's for torch and here the nearest numbers.
 
 Knows how to compile, to describe tensors, and to share the work among threads. The arithmetic is in
 kernel.c; its plain twin is `Update.move`.
@@ -18,11 +18,12 @@ import functools
 import math
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
@@ -32,12 +33,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bifocal.errors import ConfigError
-from bifocal.optim.rounding import DROPPED, Noise, factors, shuffled
+from bifocal.optim.rounding import BLOCK, Noise, deck, factors
 from bifocal.optim.update import Group, Move, Update
 
 SOURCE = Path(__file__).with_name("kernel.c")
-COMPILERS = ("gcc", "clang", "g++", "clang++")
+COMPILERS = ("cc", "gcc", "clang", "g++", "clang++")
 FLAGS = (
+    f"-DBLOCK={BLOCK}",
     *("-x", "c", "-std=c11", "-O3", "-march=native", "-shared", "-fPIC"),
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
     *(("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()),
@@ -102,13 +104,18 @@ class Kernel:
     def __init__(self) -> None:
         self._library = compiled()
         self._pool = ThreadPoolExecutor(os.cpu_count())
-        self._deck = np.tile(shuffled().astype(np.uint16), 2)
+        self._deck = deck(16, torch.device("cpu")).numpy().astype(np.uint16)
+
+    @staticmethod
+    def takes(update: Update) -> bool:
+        """Return whether a tensor is moved here: on a CPU, its gradient in the same format."""
+        return update.weight.device.type == "cpu" and update.grad.dtype == update.weight.dtype
 
     def move(self, moves: Sequence[Move], group: Group) -> None:
         """Do what `Update.move` does, of every tensor, by as many threads as torch computes with.
 
         Args:
-            moves: of tensors on the CPU.
+            moves: of tensors that it takes.
             group: their settings, but for the rate.
         """
         noises = [update.noise() for update, _, _ in moves]  # what they draw outlives the call
@@ -119,7 +126,7 @@ class Kernel:
         self._share(work, sum(update.weight.numel() for update, _, _ in moves))
 
     def peaks(self, updates: Sequence[Update]) -> Float[Tensor, " tensors"]:
-        """Do what `Update.peak` does, of every tensor."""
+        """Do what `Update.peak` does, of every tensor; it takes all of them."""
         grads = [update.grad for update in updates]
         arrays = (_Array * len(grads))(
             *((grad.data_ptr(), FORMATS[grad.dtype], grad.numel()) for grad in grads)
@@ -158,22 +165,25 @@ class Kernel:
         """Call `work(part, parts)` for all parts of some elements, the first by this thread."""
         parts = max(1, min(torch.get_num_threads(), elements // LEAST))
         others = [self._pool.submit(work, part, parts) for part in range(1, parts)]
-        work(0, parts)
+        try:
+            work(0, parts)
+        finally:
+            wait(others)  # an interrupt must not leave threads at tensors that are let go
         for other in others:
             other.result()
 
 
-def _stored(tensor: Tensor, cuts: np.ndarray, read: float = 1.0, write: float = 1.0) -> _Stored:
-    """Return a description of a tensor; `write` is the scale over which its numbers are stored."""
-    once, twice = 1.0, 1.0
-    if tensor.dtype in DROPPED:
-        once, twice = (*factors(tensor.dtype, 1 / write), 1.0)[:2]
-    return _Stored(tensor.data_ptr(), FORMATS[tensor.dtype], read, (once, twice), cuts.ctypes.data)
+def _stored(tensor: Tensor, cuts: np.ndarray, before: float = 1.0, after: float = 1.0) -> _Stored:
+    """Return a description of a tensor, over which scale it is stored and will be."""
+    write = factors(tensor.dtype, 1 / after)
+    return _Stored(tensor.data_ptr(), FORMATS[tensor.dtype], before, write, cuts.ctypes.data)
 
 
-def find_compiler() -> str | None:
-    """Return the path of a C compiler: $CC, cc, or another one that is known."""
-    return next(filter(None, map(shutil.which, (os.environ.get("CC", "cc"), *COMPILERS))), None)
+def find_compiler() -> list[str]:
+    """Return the command of a C compiler: $CC, else one that is known; empty if there is none."""
+    own = shlex.split(os.environ.get("CC", ""))
+    known = [own] if own else [[name] for name in COMPILERS]
+    return next((command for command in known if shutil.which(command[0])), [])
 
 
 @functools.cache
@@ -184,29 +194,31 @@ def compiled() -> ctypes.CDLL:
         ConfigError: there is no C compiler, or it fails.
     """
     compiler = find_compiler()
-    if compiler is None:
+    if not compiler:
         raise ConfigError(
-            f"a compiled optimizer needs a C compiler, and $CC, cc, {', '.join(COMPILERS)} are not "
-            "to be found: install one, or leave train.compile out"
+            f"a compiled optimizer needs a C compiler, and there is none at $CC or, if that is not "
+            f"set, called {', '.join(COMPILERS)}: install one, or leave train.compile out"
         )
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "kernel.so"
-        command = [compiler, *FLAGS, str(SOURCE), "-o", str(made), "-lm"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise ConfigError(
-                f"{compiler} cannot compile {SOURCE.name}: leave train.compile out; it says\n"
-                f"{done.stderr.strip()[:1000]}"
-            )
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / "kernel.so"
+            command = [*compiler, *FLAGS, str(SOURCE), "-o", str(made), "-lm"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise ConfigError(
+                    f"{shlex.join(compiler)} cannot compile {SOURCE.name}: leave train.compile "
+                    f"out; it says\n{done.stderr.strip()[:1000]}"
+                )
             library = ctypes.CDLL(str(made))
-        except OSError as error:
-            raise ConfigError(
-                f"what {compiler} makes cannot be loaded: set TMPDIR to a folder whose files may "
-                f"be executed, or leave train.compile out ({error})"
-            ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"{SOURCE.name} cannot be compiled by {shlex.join(compiler)} and loaded: set TMPDIR to "
+            f"a folder whose files may be executed, or leave train.compile out ({error})"
+        ) from None
     sizes = (ctypes.c_int64,) * 3
     library.move.argtypes = (ctypes.POINTER(_Step), *sizes)
     library.peaks.argtypes = (ctypes.POINTER(_Array), *sizes, ctypes.c_void_p)
     library.move.restype = library.peaks.restype = None
+    library.size_of_step.restype = ctypes.c_int64
+    assert library.size_of_step() == ctypes.sizeof(_Step), "kernel.c and kernel.py disagree"
     return library

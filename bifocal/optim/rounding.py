@@ -59,11 +59,11 @@ class Noise:
             end: after the last.
         """
         cuts = self.cuts(kind)
-        deck, hands = _deck(DROPPED[dtype], device), []
+        cards, hands = deck(DROPPED[dtype], device), []
         for block in range(begin // BLOCK, math.ceil(end / BLOCK)):
             zero = int(cuts[block]) - block * BLOCK
             low, high = max(begin, block * BLOCK), min(end, (block + 1) * BLOCK)
-            hands.append(deck[zero + low : zero + high])
+            hands.append(cards[zero + low : zero + high])
         return hands[0] if len(hands) == 1 else torch.cat(hands)
 
     def cuts(self, kind: str) -> np.ndarray:
@@ -113,11 +113,11 @@ def round_(
     return values.mul_(1 / _FLOAT16_TO_BOTTOM) if dtype == torch.float16 else values
 
 
-def factors(dtype: torch.dtype, scale: float) -> tuple[float, ...]:
-    """Return what to multiply by, in turn, before bits are dropped: one number if it is normal."""
+def factors(dtype: torch.dtype, scale: float) -> tuple[float, float]:
+    """Return what to multiply by, in turn, before bits are dropped: a product if it is normal."""
     shift = _FLOAT16_TO_BOTTOM if dtype == torch.float16 else 1.0
     once = scale * shift >= torch.finfo(torch.float32).tiny
-    return (scale * shift,) if once else (scale, shift)
+    return (scale * shift, 1.0) if once else (scale, shift)
 
 
 def plain_noise(name: str, step: int, kind: str, element: int, dtype: torch.dtype) -> int:
@@ -125,7 +125,7 @@ def plain_noise(name: str, step: int, kind: str, element: int, dtype: torch.dtyp
     block, place = divmod(element, BLOCK)
     stream = hashlib.shake_128(f"{kind}/{name}/{step}".encode()).digest(2 * block + 2)
     card = (int.from_bytes(stream[-2:], "little") + place) % BLOCK
-    return int(_deck(16, torch.device("cpu"))[card]) >> (16 - DROPPED[dtype])
+    return int(deck(16, torch.device("cpu"))[card]) >> (16 - DROPPED[dtype])
 
 
 def plain_round(value: float, dtype: torch.dtype, noise: int) -> float:
@@ -140,12 +140,8 @@ def plain_round(value: float, dtype: torch.dtype, noise: int) -> float:
 
 
 @functools.cache
-def _deck(bits: int, device: torch.device) -> Int[Tensor, " twice_block"]:
-    """Return the highest bits of the shuffled numbers below BLOCK, twice in a row."""
-    return torch.from_numpy(np.tile(shuffled() >> (16 - bits), 2)).to(device)
-
-
-def shuffled() -> np.ndarray:
-    """Return the numbers below BLOCK, int32, as they lie in the deck."""
+def deck(bits: int, device: torch.device) -> Int[Tensor, " twice_block"]:
+    """Return the highest bits of the shuffled numbers below BLOCK, twice in a row, as int32."""
     stream = hashlib.shake_128(b"bifocal.optim.rounding").digest(8 * BLOCK)
-    return np.argsort(np.frombuffer(stream, "<i8"), kind="stable").astype(np.int32)
+    shuffled = np.argsort(np.frombuffer(stream, "<i8"), kind="stable") >> (16 - bits)
+    return torch.from_numpy(np.tile(shuffled.astype(np.int32), 2)).to(device)

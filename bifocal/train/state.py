@@ -152,7 +152,7 @@ def new_run(config: RunConfig, source: Source, tokenizer: Tokenizer, world: Worl
     return Run(
         config=config,
         model=model.train(),
-        optimizer=_optimizer(model, config, world.device),
+        optimizer=_optimizer(model, config),
         average=Average(model, optim.average_decay) if optim.average_decay else None,
         scaler=LossScaler() if config.train.precision == "float16" else None,
         tokenizer=tokenizer,
@@ -169,7 +169,7 @@ def new_run(config: RunConfig, source: Source, tokenizer: Tokenizer, world: Worl
     )
 
 
-def _optimizer(model: TwoTowers, config: RunConfig, device: torch.device) -> AdamW:
+def _optimizer(model: TwoTowers, config: RunConfig) -> AdamW:
     optim = config.optim
     optimizer = adamw(
         model,
@@ -180,7 +180,7 @@ def _optimizer(model: TwoTowers, config: RunConfig, device: torch.device) -> Ada
         statistics=optim.statistics,
         max_update_rms=optim.max_update_rms,
     )
-    if config.train.compile and device.type == "cpu":
+    if config.train.compile:
         optimizer.compile()
     return optimizer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,9 @@ def test_a_suite_scores_them_beside_others(evaluate, root):
     )
     said = evaluate("suite", root / "suite.toml", "--out", root / "out", "--device", "cpu")
     assert said.status == 0, said.text
+    assert said.text.count(" mAP ") == 2
+    assert said.text.count("failed") == said.text.count("0 failed") == 1
+    assert "Mean average precision" in (root / "out" / "suite.html").read_text()
     rows = read(root / "out" / "suite.json")["rows"]
     assert [(row["dataset"], row["task"]) for row in rows] == [
         ("numbers", "zeroshot_classification"),
@@ -135,6 +139,31 @@ def test_a_suite_scores_them_beside_others(evaluate, root):
     assert rows[0]["metrics"] == rows[1]["metrics"]
     assert rows[0]["protocol"] == "clip_benchmark"
     assert not any(row["error"] for row in rows)
+
+
+@pytest.mark.behaviour
+def test_a_folder_of_clip_benchmarks_may_be_told_so(evaluate, root):
+    (root / "wds" / "dataset_type.txt").unlink()
+    asked = ("zero-shot", root / "model", root / "wds", "--device", "cpu")
+    said = evaluate(*asked)
+    assert said.status == 1
+    assert "no pair in 1 shard" in said.text, "arrays say nothing of pictures of one class"
+    said = evaluate(*asked, "--multi-label")
+    assert said.status == 0, said.text
+    assert "mean average precision" in said.text
+    (root / "wds" / "dataset_type.txt").write_text("retrieval")
+    assert "has captions and no classes" in evaluate(*asked, "--multi-label").text
+
+
+@pytest.mark.behaviour
+def test_who_expects_one_class_is_told(evaluate, root, caplog):
+    shutil.copytree(root / "wds" / "test", root / "wds" / "train")
+    probe = ("linear-probe", root / "model", "--train", root / "wds", "--test", root / "wds")
+    said = evaluate(*probe, "--device", "cpu")
+    assert said.status == 1
+    assert "may be of several classes: a probe needs" in said.text
+    evaluate("zero-shot", root / "model", root / "own", "--device", "cpu")
+    assert "10x several labels, where one is expected" in caplog.text
 
 
 @pytest.mark.behaviour

@@ -82,7 +82,7 @@ def evaluate(bifocal, monkeypatch, tmp_path):
     [
         ("one_class", (), "one class, 'cat': zero-shot chooses between two or more"),
         ("all_outside", (), "2x label without a class name"),
-        ("several", (), "several labels: say --multi-label where pictures are of"),
+        ("several", (), "several labels, where one is expected"),
         ("shared", (), "zero-shot needs NAME.cls"),
         ("half_said", (), "some pictures have captions but no label"),
         ("two", ("--dataset", "VOC2007"), "11-point mAP"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import time
@@ -143,14 +144,31 @@ def test_an_array_has_a_number_for_every_class(kind):
         ({"cls": b"0 3"}, "label without a class name"),
         ({"cls": b"-1"}, "label without a class name"),
         ({"cls": b"ant bee"}, "a label is not a number"),
+        ({"cls": b"1_0"}, "a label is not a number"),
+        ({"cls": b"0 " + b"9" * 5000}, "a label is not a number"),
         ({"txt": b"an ant"}, "no labels"),
         ({"npy": b"\x93NUMPY"}, "damaged array of labels"),
         ({"npy": saved([1, 0])}, "array of labels without one number a class"),
         ({"npy": saved([[1, 0, 1]])}, "array of labels without one number a class"),
         ({"npy": saved(["a", "b", "c"])}, "array of labels without one number a class"),
-        ({"npy": saved([{}, 1, 2])}, "damaged array of labels"),
+        ({"npy": saved([{}, 1, 2])}, "array of labels without one number a class"),
+        ({"npy": saved([1.0, np.nan, 0.0])}, "array of labels without one number a class"),
+        ({"npy": saved([1, 0, 1])[:-1]}, "damaged array of labels"),
+        ({"npy": saved([1, 0, 1]) + bytes(8)}, "damaged array of labels"),
+        ({"npy": b"PK\x03\x04" + bytes(60)}, "damaged array of labels"),
+        ({"npy": b""}, "damaged array of labels"),
+        ({"npy": saved([1, 0, 1]).replace(b"(3,)", b"(9**9**9,)")}, "damaged array of labels"),
     ],
 )
 def test_labels_that_are_none_have_a_fixed_reason(companions, reason):
     with pytest.raises(DataError, match=f"^{reason}$"):
         SEVERAL.labels(companions)
+
+
+@pytest.mark.property
+@given(st.integers(0, 200), st.binary(min_size=1, max_size=6))
+def test_an_array_that_is_damaged_anywhere_is_labels_or_a_data_error(place, damage):
+    raw = saved(np.array([1, 0, 1]))
+    raw = raw[: place % len(raw)] + damage + raw[place % len(raw) + len(damage) :]
+    with contextlib.suppress(DataError):
+        assert set(SEVERAL.labels({"npy": raw})) <= {0, 1, 2}

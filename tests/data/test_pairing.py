@@ -48,10 +48,7 @@ def paired(text: str) -> tuple[dict[str, list[int]], dict[str, int]]:
         ("a.JPG a.jpg a.txt", {"a": [1, 2]}, {DUPLICATE: 1}),
         ("a.jpg b.jpg b.txt a.jpg", {"b": [1, 2]}, {DUPLICATE: 1, NO_TEXT: 1}),
         # What has another suffix, or is hidden, belongs to no sample and parts none.
-        ("a.jpg a.seg.png a.pth x a.txt", {"a": [0, 4]}, {}),
-        # An array is of a class, or of anything: it makes a sample only where nothing else does.
-        ("a.jpg a.npy a.txt b.jpg b.npy", {"a": [0, 1, 2]}, {NO_TEXT: 1}),
-        ("a.jpg a.npy b.jpg b.npy c.jpg", {"a": [0, 1], "b": [2, 3]}, {NO_TEXT: 1}),
+        ("a.jpg a.seg.png a.npy x a.txt", {"a": [0, 4]}, {}),
         (".jpg ._a.jpg .a.txt d/.b.jpg", {}, {}),
         ("d/a.b.jpg d/a.txt", {}, {NO_PICTURE: 1}),
     ],

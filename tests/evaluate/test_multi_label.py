@@ -14,10 +14,10 @@ from sklearn.metrics import average_precision_score, label_ranking_average_preci
 
 from bifocal.data.sample import Sample
 from bifocal.errors import ConfigError, DataError
+from bifocal.evaluate.average_precision import Ranking, average_precisions, mean_precision_of
 from bifocal.evaluate.classifier import Prompting
 from bifocal.evaluate.metrics import average_precision_at_11
 from bifocal.evaluate.multi_label import RANKING, MultiLabelResult, classify_multi_label
-from bifocal.evaluate.precision import Ranking, average_precisions, mean_precision_of
 from bifocal.evaluate.protocol import CLIP_BENCHMARK, PLAIN
 from bifocal.evaluate.results import Origin, multi_label_record
 from bifocal.evaluate.zero_shot import classify
@@ -41,8 +41,10 @@ class Several:
         if index == 7:
             raise DataError("damaged")
         image = np.random.default_rng(index).integers(0, 256, (16, 16, 3), np.uint8)
-        labels = {0: (), 1: (0,), 2: (1, 2), 3: (0, 1, 2), 4: (2,)}[index % 5]
-        return Sample(str(index), image, (), None, labels)
+        return Sample(str(index), image, (), None)
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return {0: (), 1: (0,), 2: (1, 2), 3: (0, 1, 2), 4: (2,)}[index % 5]
 
     def captions(self, index: int) -> tuple[str, ...]:
         return ()
@@ -104,11 +106,13 @@ def test_metrics_are_scikit_learns():
     expected = label_ranking_average_precision_score(right[some], scores[some])
     assert found[RANKING] == pytest.approx(expected)
     assert found["chance"] == pytest.approx(right[:, :4].mean())
+    assert result.ranking().shape == (some.sum(),)
     # CLIP_benchmark counts a class without pictures as one that is never found.
     counted = MultiLabelResult(
         result.class_names, result.logits, result.relevant, result.indices, 0, CLIP_BENCHMARK
     )
     assert counted.metrics()["mean_average_precision"] == pytest.approx(np.sum(own) / 5)
+    assert counted.metrics()["chance"] == pytest.approx(right.mean())
 
 
 @pytest.mark.golden
@@ -162,12 +166,12 @@ def clip(tiny_vit, random_pretrained):
 def test_a_source_is_scored_with_every_class_of_its_pictures(clip):
     source = Several()
     with warnings.catch_warnings():
-        result = classify_multi_label(clip, source, Prompting(("a {}",)))
+        result = classify_multi_label(clip, source, source.labels, Prompting(("a {}",)))
     assert result.skipped == 1
     assert 7 not in result.indices.tolist()
     assert result.protocol is PLAIN
     for row, index in enumerate(result.indices.tolist()):
-        assert tuple(result.relevant[row].nonzero()[:, 0].tolist()) == source.read(index).labels
+        assert tuple(result.relevant[row].nonzero()[:, 0].tolist()) == source.labels(index)
     assert result.relevant.sum(dim=0).tolist()[3] == 0
     data = {"test": identify_data(source, "several")}
     origin = Origin.of(clip, identify_model(clip, "tiny"), data)
@@ -186,10 +190,19 @@ def test_a_source_is_scored_with_every_class_of_its_pictures(clip):
 def test_one_class_and_several_are_not_taken_for_each_other(clip, monkeypatch):
     with pytest.raises(DataError, match="may be of several classes"):
         classify(clip, Several(), Prompting())
-    read = Several.read
-    monkeypatch.setattr(Several, "read", lambda s, n: Sample("k", read(s, 1).image, (), 1))
-    with pytest.raises(DataError, match="leave --multi-label out"):
-        classify_multi_label(clip, Several(), Prompting())
-    monkeypatch.setattr(Several, "read", lambda s, n: Sample("k", read(s, 0).image, (), None, ()))
     with pytest.raises(DataError, match="no picture is of any class"):
-        classify_multi_label(clip, Several(), Prompting())
+        classify_multi_label(clip, Several(), lambda index: (), Prompting())
+    # One class has an order of its pictures too, though no choice.
+    monkeypatch.setattr(Several, "class_names", ("ant",))
+    found = classify_multi_label(clip, Several(), lambda index: (0,) * (index % 2), Prompting())
+    assert 0 < found.metrics()["mean_average_precision"] < 1
+
+
+@pytest.mark.behaviour
+def test_a_perfect_order_has_no_interval():
+    relevant = torch.eye(6).bool()[:, :3]
+    result = MultiLabelResult(("a", "b", "c"), relevant.float(), relevant, torch.arange(6), 0)
+    assert result.metrics()["mean_average_precision"] == 1
+    found = result.intervals()
+    assert "mean_average_precision" not in found, "nothing is known of the next picture"
+    assert found[RANKING].low < 1

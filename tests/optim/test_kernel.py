@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
+import time
 from typing import Any
 
 import pytest
@@ -24,7 +27,7 @@ CASES = [
 LARGE = (300, 512)
 """More than two blocks of noise, and no multiple of one."""
 
-pytestmark = pytest.mark.skipif(kernel.find_compiler() is None, reason="there is no C compiler")
+pytestmark = pytest.mark.skipif(not kernel.find_compiler(), reason="there is no C compiler")
 by_vectors = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"),
     reason="torch's own kernel does not multiply and add at once here",
@@ -117,18 +120,92 @@ def test_threads_do_not_change_a_bit(statistics, monkeypatch):
         assert all(torch.equal(tensor, other[kind]) for kind, tensor in found[0].items())
 
 
+@by_vectors
 @pytest.mark.property
 @pytest.mark.parametrize("statistics", ["bfloat16", "float16"])
-def test_channels_last_moves_as_channels_first(statistics):
-    weight = nn.Parameter(torch.randn(8, 16, 4, 4).to(memory_format=torch.channels_last))
-    twin = nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
-    for parameter, fast in ((weight, True), (twin, False)):
-        optimizer = AdamW([("w", parameter)], statistics=statistics, **SETTINGS)
-        if fast:
+def test_channels_last_is_moved_in_its_own_order(statistics):
+    found = []
+    for compiled in (False, True):
+        drawn = torch.linspace(-1, 1, 2048).reshape(8, 16, 4, 4)
+        weight = nn.Parameter(drawn.to(memory_format=torch.channels_last))
+        optimizer = AdamW([("w", weight)], statistics=statistics, **SETTINGS)
+        if compiled:
             optimizer.compile()
-        parameter.grad = torch.linspace(-1, 1, 2048).reshape(8, 16, 4, 4)
-        optimizer.step()
-    torch.testing.assert_close(weight, twin)
+        for step in range(4):
+            weight.grad = (drawn + step).sin()  # its layout is another
+            optimizer.step()
+        found.append({"weight": weight.detach(), **optimizer.state[weight]})
+    plain, fast = found
+    assert fast["exp_avg"].stride() == fast["weight"].stride() == (256, 1, 64, 16)
+    for kind, tensor in plain.items():
+        assert others(tensor, fast[kind]) <= (2 if kind == "exp_avg_sqrt" else 0), kind
+
+
+@pytest.mark.property
+def test_vectors_and_groups_and_other_gradients_are_moved_too():
+    found = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        named = {
+            "matrix": nn.Parameter(torch.randn(16, 64).bfloat16()),
+            "vector": nn.Parameter(torch.randn(64).half()),
+            "scalar": nn.Parameter(torch.tensor(0.5).bfloat16()),
+            "full": nn.Parameter(torch.randn(64)),
+            "precise": nn.Parameter(torch.randn(16, 64).bfloat16()),
+        }
+        named["precise"].grad_dtype = torch.float32
+        groups = [
+            {"params": [pair], "weight_decay": 0.1 * n} for n, pair in enumerate(named.items())
+        ]
+        optimizer = AdamW(groups, lr=1e-2, statistics="float16")
+        if compiled:
+            optimizer.compile()
+        for _ in range(3):
+            for parameter in named.values():
+                grad = torch.randn(parameter.shape)
+                parameter.grad = grad.to(parameter.grad_dtype or parameter.dtype)
+            optimizer.step()
+        found.append({name: parameter.detach().float() for name, parameter in named.items()})
+    for name, plain in found[0].items():
+        torch.testing.assert_close(found[1][name], plain, rtol=2**-7, atol=1e-6)
+
+
+@pytest.mark.behaviour
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_copy_of_an_optimizer_steps(compiled):
+    weight = nn.Parameter(torch.ones(8, 64))
+    optimizer = AdamW([("w", weight)], statistics="bfloat16", **SETTINGS)
+    if compiled:
+        optimizer.compile()
+    weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    for copied in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
+        (twin,) = copied.param_groups[0]["params"]
+        twin.grad = torch.ones_like(twin)
+        copied.step()
+        assert int(copied.state[twin]["step"]) == 2
+
+
+@pytest.mark.behaviour
+def test_an_interrupt_waits_for_the_threads(monkeypatch):
+    monkeypatch.setattr(kernel, "LEAST", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    weight = nn.Parameter(torch.zeros(8, 64))
+    optimizer = AdamW([("w", weight)], statistics="bfloat16")
+    optimizer.compile()
+    done: list[int] = []
+
+    def work(part: int, parts: int) -> None:
+        if part == 0:
+            raise KeyboardInterrupt
+        time.sleep(0.2)
+        done.append(part)
+
+    made = optimizer._kernel
+    assert made is not None
+    with pytest.raises(KeyboardInterrupt):
+        made._share(work, 512)
+    assert sorted(done) == [1, 2]
 
 
 @pytest.mark.property
@@ -150,9 +227,18 @@ def test_clipped_updates_are_clipped_alike():
 def test_without_a_compiler_a_user_is_told(monkeypatch, tmp_path):
     weight = nn.Parameter(torch.zeros(2, 2))
     kernel.compiled.cache_clear()
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match=r"needs a C compiler.*leave train\.compile out"):
-        AdamW([("w", weight)]).compile()
+    monkeypatch.delenv("CC", raising=False)
+    with monkeypatch.context() as changed:
+        changed.setenv("PATH", str(tmp_path))
+        AdamW([("w", weight)]).compile()  # there is nothing to compile for
+        with pytest.raises(ConfigError, match=r"needs a C compiler.*leave train\.compile out"):
+            AdamW([("w", weight)], statistics="bfloat16").compile()
+    # One that is named is meant, and may have options.
+    monkeypatch.setenv("CC", "no-such-compiler -O2")
+    with pytest.raises(ConfigError, match=r"there is none at \$CC"):
+        AdamW([("w", weight)], statistics="bfloat16").compile()
+    monkeypatch.setenv("CC", f"{kernel.shutil.which('cc') or 'gcc'} -DNOTHING")
+    AdamW([("w", weight)], statistics="bfloat16").compile()
 
 
 @pytest.mark.behaviour
@@ -164,8 +250,9 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path):
     kernel.compiled.cache_clear()
     monkeypatch.setenv("CC", str(broken))
     with pytest.raises(ConfigError, match=r"leave train\.compile out.*\n.*no such option: -march"):
-        AdamW([("w", weight)]).compile()
+        AdamW([("w", weight)], statistics="bfloat16").compile()
     # One that says that all is well, and leaves nothing that can be loaded.
-    broken.write_text("#!/bin/sh\nexit 0\n")
-    with pytest.raises(ConfigError, match="cannot be loaded: set TMPDIR"):
-        AdamW([("w", weight)]).compile()
+    for what in ("#!/bin/sh\nexit 0\n", "no program"):
+        broken.write_text(what)
+        with pytest.raises(ConfigError, match=r"cannot be compiled by .* and loaded: set TMPDIR"):
+            AdamW([("w", weight)], statistics="bfloat16").compile()
