@@ -9,7 +9,8 @@
                     as they are; logits times 100; acc1, acc5 (not a number with fewer than five
                     classes), mean_per_class_recall (the balanced accuracy); image_retrieval_
                     recall@k counts captions that find their picture, text_retrieval_recall@k
-                    pictures that find a caption
+                    pictures that find a caption; of several classes a picture,
+                    mean_average_precision, to which a class without pictures adds 0
 
 In all of them an item that ties with the right one counts as ranked above it; CLIP_benchmark leaves
 ties to `torch.topk`, whose order is arbitrary, so that its figures can be higher where scores tie
