@@ -38,11 +38,13 @@ from bifocal.optim.update import Group, Move, Update
 
 SOURCE = Path(__file__).with_name("kernel.c")
 COMPILERS = ("cc", "gcc", "clang", "g++", "clang++")
+X86 = platform.machine() in ("x86_64", "AMD64")
+FOR_THIS_MACHINE = ("-march=native", "-mprefer-vector-width=512") if X86 else ("-mcpu=native",)
 FLAGS = (
     f"-DBLOCK={BLOCK}",
-    *("-x", "c", "-std=c11", "-O3", "-march=native", "-shared", "-fPIC"),
+    *("-x", "c", "-std=c11", "-O3", "-shared", "-fPIC"),
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
-    *(("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()),
+    *FOR_THIS_MACHINE,
 )
 FORMATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 LEAST = 2**14
