@@ -21,7 +21,7 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-# The long form of what the tests inject: half an hour, and the table of docs/reliability.md.
+# The long form of what the tests inject, ten to fifteen minutes: the table of docs/reliability.md.
 faults: install
 	$(BIN)/python -m tests.faults
 

@@ -13,6 +13,11 @@ enum format { FLOAT32, BFLOAT16, FLOAT16 };
 
 #define LINE 64 /* elements that may share a line of a cache */
 #define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define NO_ALIASES _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define NO_ALIASES _Pragma("GCC ivdep")
+#endif
 
 /* An array, what of it is rounded how: `cuts` holds a place in the deck for every block. */
 struct stored {
@@ -109,7 +114,7 @@ INLINE void move_block(const struct step *s, int64_t begin, int64_t end, enum fo
     const int near = s->rise_first < 0.5f; /* lerp starts from the nearer end */
     const float share = near ? s->rise_first : s->rise_first - 1;
 
-#pragma GCC ivdep
+    NO_ALIASES
     for (int64_t i = begin; i < end; i++) {
         const float g = widened(s->grad, weights, i);
         float m = widened(first.data, averages, i) * first.read;
