@@ -84,9 +84,18 @@ def run() -> None:
             console.print("[red]error:[/red]", end=" ")
             _say(console, error)
             sys.exit(1)
-    except KeyboardInterrupt:  # while a message is printed too
+    except (Exception, KeyboardInterrupt) as error:  # while a message is printed too
+        if not _is_interrupt(error):
+            raise
         console.print("stopped")
         sys.exit(130)
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Return whether an error is an interrupt, or comes of one that a library has wrapped."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _say(console: Console, error: BifocalError) -> None:

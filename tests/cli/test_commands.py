@@ -157,3 +157,26 @@ def test_help_and_unknown_verbs(bifocal):
     said = bifocal("trian")
     assert said.status == 2
     assert "trian" in said.text
+
+
+@pytest.mark.behaviour
+def test_an_interrupt_is_one_word_even_if_a_library_wraps_it(bifocal, monkeypatch):
+    class Wrapped(Exception):
+        pass
+
+    def interrupted(*arguments: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise Wrapped("a callback failed") from error
+
+    monkeypatch.setattr(zoo, "names", interrupted)
+    said = bifocal("models")
+    assert (said.status, said.text) == (130, "stopped")
+
+    def broken() -> None:
+        raise Wrapped("a fault of our own")
+
+    monkeypatch.setattr(zoo, "names", broken)
+    with pytest.raises(Wrapped):
+        bifocal("models")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -30,6 +31,8 @@ BEGIN, END = "<!-- campaign: written by python -m tests.faults --write -->", "<!
 def main() -> None:
     """Run the chosen faults, those that fork first: copies of a process with threads may hang."""
     torch.set_num_threads(1)
+    # A shell's background job ignores Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.disable(logging.WARNING)  # losses are told by the thousand
     words = [word for word in sys.argv[1:] if not word.startswith("--")]
     rooms = [word.partition("=")[2] for word in sys.argv[1:] if word.startswith("--room=")]
