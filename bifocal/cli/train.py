@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -33,6 +36,8 @@ from bifocal.train.state import Run
 from bifocal.world import ALONE, World, join_world
 
 RESULTS = "results.json"
+SHOW_CURSOR = b"\x1b[?25h"
+"""What a terminal is told whose cursor a progress bar has hidden."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,8 @@ def train_run(
         BifocalError: the run cannot begin or go on, or the user asked to stop.
     """
     try:
-        with nullcontext() if keeps_float16(config) else flushed_denormals():
+        flushed = nullcontext() if keeps_float16(config) else flushed_denormals()
+        with flushed, leaving_at_once():
             return _train_run(config, console, world, extra)
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise TrainingError(
@@ -99,6 +105,31 @@ def train_run(
             "checkpoints are intact. Lower data.threads or train.chunk_size and run the same "
             "command again to go on from there"
         ) from None
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process where it stands, unless the run takes it as a request.
+
+    As an exception it may be lost in a callback of a library; and what a run has saved is whole at
+    any moment. Nothing changes outside the main thread, or where Ctrl-C has another meaning.
+    """
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _leave(number: int, frame: object) -> None:
+    if os.isatty(1):
+        os.write(1, SHOW_CURSOR)
+    os.write(2, b"stopped\n")
+    os._exit(128 + number)
 
 
 def _train_run(config: RunConfig, console: Console, world: World, extra: Sequence[Hook]) -> Trained:

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def train(run: Run, out: Path, loss_fn: Loss, hooks: Sequence[Hook], evaluate: E
                 checkpoint.save(run, out)
             if evaluation_due(run):
                 _evaluate(run, out, hooks, evaluate)
-            if run.world.agree(stop.is_set()) and not last:
+            if run.world.agree(stop.asked) and not last:
                 folder = checkpoint.save(run, out)
                 raise Interrupted(
                     f"stopped at step {run.step} of {run.total_steps}; saved {folder}. "
@@ -69,19 +70,26 @@ def evaluation_due(run: Run) -> bool:
     return bool(every and run.step and run.step % every == 0 and run.step < run.total_steps)
 
 
-@contextmanager
-def stop_requests() -> Iterator[threading.Event]:
-    """Turn the first SIGINT or SIGTERM into an event; the second acts as usual.
+@dataclass(slots=True)
+class Stop:
+    """Whether a run is asked to stop; without a lock, which a second signal might find taken."""
 
-    Signals reach only the main thread; elsewhere the event is never set.
+    asked: bool = False
+
+
+@contextmanager
+def stop_requests() -> Iterator[Stop]:
+    """Turn the first SIGINT or SIGTERM into a request to stop; the second acts as usual.
+
+    Signals reach only the main thread; elsewhere nobody asks.
     """
-    stop = threading.Event()
+    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
     def request(number: int, frame: object) -> None:
-        stop.set()
+        stop.asked = True
         signal.signal(number, previous[number])
 
     numbers = (signal.SIGINT, signal.SIGTERM)

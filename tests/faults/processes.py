@@ -158,6 +158,7 @@ class Lab:
             before()
             bifocal()
         except SystemExit as ended:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # what comes now finds nothing to stop
             status = int(ended.code or 0)
         except BaseException:  # noqa: BLE001 - the copy must end here, whatever comes
             traceback.print_exc()
