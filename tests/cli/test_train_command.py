@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -140,3 +142,36 @@ def test_the_demo_shows_what_it_learned(bifocal, tmp_path, monkeypatch):
     assert 0 <= results["word_order_relation"] <= 1
     assert (out / "predictions.png").read_bytes().startswith(b"\x89PNG")
     assert "Ten pictures of unseen combinations" in (out / "report.html").read_text()
+
+
+LOST = """
+import os, signal, weakref
+from bifocal.cli.train import leaving_at_once
+from bifocal.train.loop import stop_requests
+
+class Thing:
+    pass
+
+def interrupt(reference):
+    os.kill(os.getpid(), signal.SIGINT)
+
+def drop():
+    thing = Thing()
+    reference = weakref.ref(thing, interrupt)  # what its callback raises is printed and forgotten
+    del thing
+
+with leaving_at_once():
+    with stop_requests() as stop:
+        drop()
+        print("asked", stop.asked, flush=True)
+        drop()
+    print("went on")
+"""
+
+
+@pytest.mark.behaviour
+def test_a_second_interrupt_ends_a_run_wherever_it_falls():
+    done = subprocess.run(
+        [sys.executable, "-c", LOST], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "asked True\n", "stopped\n")
