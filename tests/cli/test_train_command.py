@@ -160,6 +160,7 @@ def drop():
     reference = weakref.ref(thing, interrupt)  # what its callback raises is printed and forgotten
     del thing
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 with leaving_at_once():
     with stop_requests() as stop:
         drop()
