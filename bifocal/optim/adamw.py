@@ -16,17 +16,21 @@ Vectors (gains, biases) and scalars always keep float32 averages: they are a tho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bifocal.errors import ConfigError, did_you_mean
+from bifocal.optim.gradients import Measured, clip_gradients
 from bifocal.optim.kernel import Kernel
 from bifocal.optim.rounding import DROPPED
 from bifocal.optim.statistics import STORAGES, Statistics
-from bifocal.optim.update import Move, Update, fused, peaks, plain_peaks, rates
+from bifocal.optim.update import Finder, Move, Update, find_peaks, fused, rates
+
+NOTHING: Mapping[Tensor, float] = MappingProxyType({})
 
 
 class AdamW(torch.optim.Optimizer):
@@ -83,22 +87,38 @@ class AdamW(torch.optim.Optimizer):
     def compile(self) -> None:
         """From now on, move what is kept in 16 bits on a CPU by a kernel compiled here (kernel.py).
 
-        Nothing is compiled where nothing is kept so. A copy of the optimizer moves by parts.
+        The same kernel measures gradients, and updates that are to be clipped. Nothing is compiled
+        where nothing is kept or clipped so. A copy of the optimizer moves by parts.
 
         Raises:
             ConfigError: there is no C compiler, or it fails.
         """
-        short = any(
+        used = any(
             parameter.device.type == "cpu"
-            and (parameter.dtype in DROPPED or group["statistics"] != "float32")
+            and (
+                parameter.dtype in DROPPED
+                or group["statistics"] != "float32"
+                or group["max_update_rms"] is not None
+            )
             for group in self.param_groups
             for parameter in group["params"]
         )
-        self._kernel = Kernel() if short else None
+        self._kernel = Kernel() if used else None
+
+    def clip_gradients(self, limit: float | None = None) -> Measured:
+        """Measure all gradients, and scale them down to a norm of `limit` where it is beyond it."""
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        return clip_gradients(parameters, limit, self._kernel)
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def step(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, closure: None = None, *, peaks: Mapping[Tensor, float] = NOTHING
+    ) -> None:
         """Move every parameter that has a gradient; an infinite or NaN gradient spoils its tensor.
+
+        Args:
+            closure: none.
+            peaks: max |g| by parameter, where `clip_gradients` found it; else it is found here.
 
         Raises:
             CheckpointError: the state was restored from a run with other `statistics`.
@@ -107,11 +127,11 @@ class AdamW(torch.optim.Optimizer):
         for group in self.param_groups:
             updates = list(self._updates(group))
             kernel = self._kernel
-            compiled = kernel is not None and all(map(kernel.takes, updates))
-            find = kernel.peaks if kernel and compiled else plain_peaks
+            finder = kernel if kernel and all(map(kernel.takes, updates)) else Finder()
+            largest = find_peaks(updates, peaks, finder)
             together: dict[Any, list[Update]] = {}
             taken: list[Move] = []
-            for move in zip(updates, rates(updates, group), peaks(updates, find), strict=True):
+            for move in zip(updates, rates(updates, group, finder), largest, strict=True):
                 update, lr, peak = move
                 if update.whole:
                     key = (lr, update.step, update.weight.device)

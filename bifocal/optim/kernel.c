@@ -2,22 +2,23 @@
 
    What update.py does part by part: read to float32, move by AdamW's formulas (adamw.py), round
    stochastically on the way back (rounding.py). The order of operations is that of torch's fused
-   kernel, so that the results are the same bits. kernel.py compiles it, with BLOCK, the elements that
-   share one cut of the deck, and calls it. */
+   kernel, so that the results are the same bits. And what is to be known of gradients before: their
+   norm, their largest elements, how far averages lag behind. library.py compiles it, with BLOCK, the
+   elements that share one cut of the deck; kernel.py calls it. */
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
 
 enum format { FLOAT32, BFLOAT16, FLOAT16 };
 
-#define LINE 64 /* elements that may share a line of a cache */
+#define LINE 64  /* elements that may share a line of a cache */
+#define RUN 128   /* elements that are read at a time; few enough for the fastest cache */
+#define AHEAD 256 /* elements; a processor does not look beyond the end of a page by itself */
 #define INLINE static inline __attribute__((always_inline))
-#ifdef __clang__
-#define NO_ALIASES _Pragma("clang loop vectorize(assume_safety)")
-#else
-#define NO_ALIASES _Pragma("GCC ivdep")
-#endif
 
 /* An array, what of it is rounded how: `cuts` holds a place in the deck for every block. */
 struct stored {
@@ -80,13 +81,33 @@ INLINE uint16_t to_bfloat16(float value, uint32_t noise)
     return (uint16_t)(value == value ? (bits_of(value) + noise) >> 16 : 0x7fc0);
 }
 
-INLINE float widened(const void *from, enum format format, int64_t i)
+INLINE float of_bfloat16(uint16_t half)
 {
-    switch (format) {
-    case BFLOAT16: return float_of((uint32_t)((const uint16_t *)from)[i] << 16);
-    case FLOAT16: return of_float16(((const uint16_t *)from)[i]);
-    default: return ((const float *)from)[i];
-    }
+    return float_of((uint32_t)half << 16);
+}
+
+/* Return elements begin … begin + count - 1, at most RUN, in float32: where they are, or in `room`. */
+INLINE const float *wide(const void *from, enum format format, int64_t begin, int64_t count,
+                         float *restrict room)
+{
+    const int64_t size = format == FLOAT32 ? sizeof(float) : sizeof(uint16_t);
+    const char *data = (const char *)from + begin * size;
+    for (int64_t byte = 0; byte < RUN * size; byte += 64)
+        __builtin_prefetch(data + AHEAD * size + byte);
+    if (format == FLOAT32)
+        return (const float *)data;
+    const uint16_t *restrict halves = (const uint16_t *)data;
+    int64_t i = 0;
+    if (format == BFLOAT16)
+        for (; i < count; i++)
+            room[i] = of_bfloat16(halves[i]);
+#ifdef __F16C__
+    for (; i + 8 <= count; i += 8)
+        _mm256_storeu_ps(room + i, _mm256_cvtph_ps(_mm_loadu_si128((const void *)(halves + i))));
+#endif
+    for (; i < count; i++)
+        room[i] = of_float16(halves[i]);
+    return room;
 }
 
 /* Store a number as one of its two neighbours in a format. */
@@ -114,20 +135,29 @@ INLINE void move_block(const struct step *s, int64_t begin, int64_t end, enum fo
     const int near = s->rise_first < 0.5f; /* lerp starts from the nearer end */
     const float share = near ? s->rise_first : s->rise_first - 1;
 
-    NO_ALIASES
-    for (int64_t i = begin; i < end; i++) {
-        const float g = widened(s->grad, weights, i);
-        float m = widened(first.data, averages, i) * first.read;
-        float v = widened(second.data, averages, i) * second.read;
-        if (averages == FLOAT16)
-            v *= v; /* its root is what is kept */
-        m = fmaf(share, g - m, near ? m : g);
-        v = fmaf(s->rise_second * g, g, s->decay_second * v);
-        const float kept = widened(weight.data, weights, i) * s->keep;
-        const float moved = kept + s->rate * m / (sqrtf(v) / s->root + s->eps);
-        put(&weight, weights, i, moved, of_weight[i - begin]);
-        put(&first, averages, i, m, of_first[i - begin]);
-        put(&second, averages, i, averages == FLOAT16 ? sqrtf(v) : v, of_second[i - begin]);
+    for (int64_t at = begin; at < end; at += RUN) {
+        const int64_t count = at + RUN < end ? RUN : end - at;
+        float room[4][RUN];
+        const float *restrict grads = wide(s->grad, weights, at, count, room[0]);
+        const float *restrict kept = wide(weight.data, weights, at, count, room[1]);
+        const float *restrict firsts = wide(first.data, averages, at, count, room[2]);
+        const float *restrict seconds = wide(second.data, averages, at, count, room[3]);
+
+#pragma omp simd
+        for (int64_t i = 0; i < count; i++) {
+            const float g = grads[i];
+            float m = firsts[i] * first.read;
+            float v = seconds[i] * second.read;
+            if (averages == FLOAT16)
+                v *= v; /* its root is what is kept */
+            m = fmaf(share, g - m, near ? m : g);
+            v = fmaf(s->rise_second * g, g, s->decay_second * v);
+            const float moved = kept[i] * s->keep + s->rate * m / (sqrtf(v) / s->root + s->eps);
+            const int64_t card = at - begin + i;
+            put(&weight, weights, at + i, moved, of_weight[card]);
+            put(&first, averages, at + i, m, of_first[card]);
+            put(&second, averages, at + i, averages == FLOAT16 ? sqrtf(v) : v, of_second[card]);
+        }
     }
 }
 
@@ -160,47 +190,97 @@ static int64_t begin_of(int64_t count, int64_t part, int64_t parts)
     return begin < count ? begin : count;
 }
 
-/* Move one part of every tensor. */
-void move(const struct step *steps, int64_t tensors, int64_t part, int64_t parts)
+/* Move one part of every tensor; nothing is found. */
+void move(const struct step *steps, int64_t tensors, int64_t part, int64_t parts, void *found)
 {
+    (void)found;
     for (const struct step *s = steps; s < steps + tensors; s++)
         move_range(s, begin_of(s->count, part, parts), begin_of(s->count, part + 1, parts));
 }
 
-struct array {
+struct gradient {
     const void *data;
     int32_t format;
     int64_t count;
 };
 
-/* Return max |x| of elements begin … end - 1, NaN where one is: magnitudes are ordered as bits. */
-static float peak(const struct array *a, int64_t begin, int64_t end)
+struct measure {
+    double squares; /* the sum of them */
+    double peak;    /* max |g| */
+};
+
+/* Measure elements begin … end - 1; NaN of any is NaN in both. */
+static struct measure measured(const struct gradient *gradient, int64_t begin, int64_t end)
 {
-    if (a->format == FLOAT32) {
-        uint32_t most = 0;
-        for (int64_t i = begin; i < end; i++) {
-            const uint32_t magnitude = ((const uint32_t *)a->data)[i] & 0x7fffffff;
-            most = magnitude > most ? magnitude : most;
+    float room[RUN];
+    double squares = 0;
+    uint32_t peak = 0;
+    for (int64_t at = begin; at < end; at += RUN) {
+        const int64_t count = at + RUN < end ? RUN : end - at;
+        const float *restrict g = wide(gradient->data, gradient->format, at, count, room);
+#pragma omp simd reduction(+ : squares) reduction(max : peak)
+        for (int64_t i = 0; i < count; i++) {
+            const uint32_t magnitude = bits_of(g[i]) & 0x7fffffff; /* ordered as the numbers are */
+            peak = magnitude > peak ? magnitude : peak;
+            squares += (double)g[i] * g[i];
         }
-        return float_of(most);
     }
-    uint16_t most = 0;
-    for (int64_t i = begin; i < end; i++) {
-        const uint16_t magnitude = ((const uint16_t *)a->data)[i] & 0x7fff;
-        most = magnitude > most ? magnitude : most;
-    }
-    return widened(&most, a->format, 0);
+    return (struct measure){squares, float_of(peak)};
 }
 
-/* Write max |x| of one part of every array. */
-void peaks(const struct array *arrays, int64_t count, int64_t part, int64_t parts, float *found)
+/* Measure one part of every gradient. */
+void measure(const struct gradient *gradients, int64_t tensors, int64_t part, int64_t parts,
+             struct measure *found)
 {
-    for (const struct array *a = arrays; a < arrays + count; a++)
-        *found++ = peak(a, begin_of(a->count, part, parts), begin_of(a->count, part + 1, parts));
+    for (const struct gradient *g = gradients; g < gradients + tensors; g++)
+        *found++ = measured(g, begin_of(g->count, part, parts), begin_of(g->count, part + 1, parts));
 }
 
-/* Bytes of a description, for whoever writes them elsewhere. */
-int64_t size_of_step(void)
+/* A gradient beside the average of its squares, which may lag behind it. */
+struct lag {
+    struct gradient grad;
+    const void *second; /* the average, or its root in float16, over `read` */
+    int32_t format;     /* of it */
+    float read;
+    float rise_second; /* 1 − β₂ */
+    float correction;  /* 1 − β₂ᵗ */
+    float least;       /* ε² */
+};
+
+/* Return the sum of g² / max(v̂, ε²) over elements begin … end - 1. */
+INLINE double excess(const struct lag *lag, int64_t begin, int64_t end, int rooted)
 {
-    return sizeof(struct step);
+    float room[2][RUN];
+    double total = 0;
+    for (int64_t at = begin; at < end; at += RUN) {
+        const int64_t count = at + RUN < end ? RUN : end - at;
+        const float *restrict g = wide(lag->grad.data, lag->grad.format, at, count, room[0]);
+        const float *restrict second = wide(lag->second, lag->format, at, count, room[1]);
+#pragma omp simd reduction(+ : total)
+        for (int64_t i = 0; i < count; i++) {
+            const float square = g[i] * g[i], stored = second[i] * lag->read;
+            const float before = rooted ? stored * stored : stored;
+            const float v = fmaf(lag->rise_second, square - before, before) / lag->correction;
+            total += square / (v < lag->least ? lag->least : v);
+        }
+    }
+    return total;
+}
+
+/* Write the excess of one part of every tensor. */
+void excesses(const struct lag *lags, int64_t tensors, int64_t part, int64_t parts, double *found)
+{
+    for (const struct lag *l = lags; l < lags + tensors; l++) {
+        const int64_t begin = begin_of(l->grad.count, part, parts);
+        const int64_t end = begin_of(l->grad.count, part + 1, parts);
+        *found++ = l->format == FLOAT16 ? excess(l, begin, end, 1) : excess(l, begin, end, 0);
+    }
+}
+
+/* Write the bytes of every description, for whoever writes them elsewhere. */
+void sizes(int64_t *found)
+{
+    found[0] = sizeof(struct step);
+    found[1] = sizeof(struct gradient);
+    found[2] = sizeof(struct lag);
 }

@@ -1,4 +1,4 @@
-"""`Update.move` on a CPU in one pass over memory: kernel.c, compiled where it runs.
+"""`Update.move` on a CPU in one pass over memory, and what is to be known of gradients in another.
 
 Torch's fused kernel knows no averages that are shorter than weights, and rounds to nearest; what
 passes through it in parts is read, moved and rounded in a dozen passes. In one pass a step in 16
@@ -7,45 +7,27 @@ by vectors that multiply and add at once (AVX2, AVX-512). Before they are rounde
 by a last bit on other processors, in the last elements of a tensor, which fill no vector, and in
 float16 averages, whose roots are MKL's for torch and here the nearest numbers.
 
-Knows how to compile, to describe tensors, and to share the work among threads. The arithmetic is in
-kernel.c; its plain twin is `Update.move`.
+Knows how to describe tensors, and to share the work among threads. The arithmetic is in kernel.c;
+its plain twins are `Update.move` and `Finder`.
 """
 
 from __future__ import annotations
 
 import ctypes
-import functools
 import math
 import os
-import platform
-import shlex
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bifocal.errors import ConfigError
-from bifocal.optim.rounding import BLOCK, Noise, deck, factors
-from bifocal.optim.update import Group, Move, Update
+from bifocal.optim.library import DESCRIPTIONS, Gradient, Lag, Step, Stored, compiled
+from bifocal.optim.rounding import Noise, deck, factors
+from bifocal.optim.update import Finder, Group, Move, Update
 
-SOURCE = Path(__file__).with_name("kernel.c")
-COMPILERS = ("cc", "gcc", "clang", "g++", "clang++")
-X86 = platform.machine() in ("x86_64", "AMD64")
-FOR_THIS_MACHINE = ("-march=native", "-mprefer-vector-width=512") if X86 else ("-mcpu=native",)
-FLAGS = (
-    f"-DBLOCK={BLOCK}",
-    *("-x", "c", "-std=c11", "-O3", "-shared", "-fPIC"),
-    *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
-    *FOR_THIS_MACHINE,
-)
 FORMATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 LEAST = 2**14
 """Elements that are worth a thread."""
@@ -53,51 +35,10 @@ AVERAGES = "first", "second"
 """As `struct step` calls what a storage names by its `kinds`."""
 
 
-class _Stored(ctypes.Structure):
-    """`struct stored` of kernel.c."""
+class Kernel(Finder):
+    """Moves tensors of which something is kept in 16 bits, on a CPU, and measures gradients.
 
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("format", ctypes.c_int32),
-        ("read", ctypes.c_float),
-        ("write", ctypes.c_float * 2),
-        ("cuts", ctypes.c_void_p),
-    )
-
-
-class _Step(ctypes.Structure):
-    """`struct step` of kernel.c."""
-
-    _fields_ = (
-        ("weight", _Stored),
-        ("first", _Stored),
-        ("second", _Stored),
-        ("grad", ctypes.c_void_p),
-        ("deck", ctypes.c_void_p),
-        ("here", ctypes.c_int64),
-        ("count", ctypes.c_int64),
-        ("keep", ctypes.c_float),
-        ("rise_first", ctypes.c_float),
-        ("decay_second", ctypes.c_float),
-        ("rise_second", ctypes.c_float),
-        ("rate", ctypes.c_float),
-        ("root", ctypes.c_float),
-        ("eps", ctypes.c_float),
-    )
-
-
-class _Array(ctypes.Structure):
-    """`struct array` of kernel.c."""
-
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("format", ctypes.c_int32),
-        ("count", ctypes.c_int64),
-    )
-
-
-class Kernel:
-    """Moves tensors of which something is kept in 16 bits, on a CPU.
+    As many threads work as torch computes with.
 
     Raises:
         ConfigError: there is no C compiler, or it fails.
@@ -113,38 +54,45 @@ class Kernel:
         """Return whether a tensor is moved here: on a CPU, its gradient in the same format."""
         return update.weight.device.type == "cpu" and update.grad.dtype == update.weight.dtype
 
+    @staticmethod
+    def measures(gradient: Tensor) -> bool:
+        """Return whether a gradient is measured here."""
+        return gradient.device.type == "cpu" and gradient.dtype in FORMATS
+
     def move(self, moves: Sequence[Move], group: Group) -> None:
-        """Do what `Update.move` does, of every tensor, by as many threads as torch computes with.
+        """Do what `Update.move` does, of every tensor.
 
         Args:
             moves: of tensors that it takes.
             group: their settings, but for the rate.
         """
         noises = [update.noise() for update, _, _ in moves]  # what they draw outlives the call
-        steps = (_Step * len(moves))(
-            *(self._step(group, noise, *one) for noise, one in zip(noises, moves, strict=True))
-        )
-        work = partial(self._library.move, steps, len(moves))
-        self._share(work, sum(update.weight.numel() for update, _, _ in moves))
+        steps = [self._step(group, noise, *one) for noise, one in zip(noises, moves, strict=True)]
+        self._run("move", steps, [update.weight for update, _, _ in moves])
+
+    def measure(
+        self, gradients: Sequence[Tensor]
+    ) -> tuple[Float[Tensor, " tensors"], Float[Tensor, " tensors"]]:
+        """Return Σ g² and max |g| of every gradient, in float64; an element that is NaN shows."""
+        dense = [_dense(gradient) for gradient in gradients]
+        found = self._run("measure", [_gradient(one) for one in dense], dense, results=2)
+        return found[..., 0].sum(0), found[..., 1].amax(0)
 
     def peaks(self, updates: Sequence[Update]) -> Float[Tensor, " tensors"]:
-        """Do what `Update.peak` does, of every tensor; it takes all of them."""
-        grads = [update.grad for update in updates]
-        arrays = (_Array * len(grads))(
-            *((grad.data_ptr(), FORMATS[grad.dtype], grad.numel()) for grad in grads)
-        )
-        found = np.zeros((torch.get_num_threads(), len(grads)), np.float32)
+        """Do what `Finder.peaks` does; it takes all of them."""
+        return self.measure([update.grad for update in updates])[1].float()
 
-        def work(part: int, parts: int) -> None:
-            self._library.peaks(arrays, len(grads), part, parts, found[part].ctypes.data)
+    def excesses(self, updates: Sequence[Update], group: Group) -> Float[Tensor, " tensors"]:
+        """Do what `Finder.excesses` does; it takes all of them."""
+        lags = [_lag(update, group) for update in updates]
+        found = self._run("excesses", lags, [update.grad for update in updates], results=1)
+        sizes = torch.tensor([update.parameter.numel() for update in updates])
+        return (found[..., 0].sum(0) / sizes).float()
 
-        self._share(work, sum(grad.numel() for grad in grads))
-        return torch.from_numpy(found).amax(dim=0)
-
-    def _step(self, group: Group, noise: Noise, update: Update, lr: float, peak: float) -> _Step:
+    def _step(self, group: Group, noise: Noise, update: Update, lr: float, peak: float) -> Step:
         kinds, (beta1, beta2) = update.storage.kinds, group["betas"]
         before, after = update.storage.rescale(update.state, peak, group["betas"])
-        return _Step(
+        return Step(
             weight=_stored(update.weight, noise.cuts("weight")),
             **{
                 place: _stored(update.state[kind], noise.cuts(kind), read, write)
@@ -163,6 +111,27 @@ class Kernel:
             eps=group["eps"],
         )
 
+    def _run(
+        self,
+        function: str,
+        descriptions: Sequence[ctypes.Structure],
+        tensors: Sequence[Tensor],
+        results: int = 0,
+    ) -> Float[Tensor, "threads tensors results"]:
+        """Call a function of kernel.c for all parts of what is described, and return its results.
+
+        Zeros are the results of threads for which there was no work.
+        """
+        described = (DESCRIPTIONS[function] * len(descriptions))(*descriptions)
+        found = torch.zeros(torch.get_num_threads(), len(descriptions), results).double()
+        call = getattr(self._library, function)
+
+        def work(part: int, parts: int) -> None:
+            call(described, len(descriptions), part, parts, found[part].data_ptr())
+
+        self._share(work, sum(tensor.numel() for tensor in tensors))
+        return found
+
     def _share(self, work: Callable[[int, int], None], elements: int) -> None:
         """Call `work(part, parts)` for all parts of some elements, the first by this thread."""
         parts = max(1, min(torch.get_num_threads(), elements // LEAST))
@@ -175,52 +144,30 @@ class Kernel:
             other.result()
 
 
-def _stored(tensor: Tensor, cuts: np.ndarray, before: float = 1.0, after: float = 1.0) -> _Stored:
+def _stored(tensor: Tensor, cuts: np.ndarray, before: float = 1.0, after: float = 1.0) -> Stored:
     """Return a description of a tensor, over which scale it is stored and will be."""
     write = factors(tensor.dtype, 1 / after)
-    return _Stored(tensor.data_ptr(), FORMATS[tensor.dtype], before, write, cuts.ctypes.data)
+    return Stored(tensor.data_ptr(), FORMATS[tensor.dtype], before, write, cuts.ctypes.data)
 
 
-def find_compiler() -> list[str]:
-    """Return the command of a C compiler: $CC, else one that is known; empty if there is none."""
-    own = shlex.split(os.environ.get("CC", ""))
-    known = [own] if own else [[name] for name in COMPILERS]
-    return next((command for command in known if shutil.which(command[0])), [])
+def _gradient(grad: Tensor) -> Gradient:
+    return Gradient(grad.data_ptr(), FORMATS[grad.dtype], grad.numel())
 
 
-@functools.cache
-def compiled() -> ctypes.CDLL:
-    """Return kernel.c, compiled for this machine; half a second, once a process.
+def _lag(update: Update, group: Group) -> Lag:
+    beta2, second = group["betas"][1], update.state[update.storage.kinds[1]]
+    return Lag(
+        grad=_gradient(update.grad),
+        second=second.data_ptr(),
+        format=FORMATS[second.dtype],
+        read=update.storage.scales(update.state)[1],
+        rise_second=1 - beta2,
+        correction=1 - beta2**update.step,
+        least=group["eps"] ** 2,
+    )
 
-    Raises:
-        ConfigError: there is no C compiler, or it fails.
-    """
-    compiler = find_compiler()
-    if not compiler:
-        raise ConfigError(
-            f"a compiled optimizer needs a C compiler, and there is none at $CC or, if that is not "
-            f"set, called {', '.join(COMPILERS)}: install one, or leave train.compile out"
-        )
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder) / "kernel.so"
-            command = [*compiler, *FLAGS, str(SOURCE), "-o", str(made), "-lm"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise ConfigError(
-                    f"{shlex.join(compiler)} cannot compile {SOURCE.name}: leave train.compile "
-                    f"out; it says\n{done.stderr.strip()[:1000]}"
-                )
-            library = ctypes.CDLL(str(made))
-    except OSError as error:
-        raise ConfigError(
-            f"{SOURCE.name} cannot be compiled by {shlex.join(compiler)} and loaded: set TMPDIR to "
-            f"a folder whose files may be executed, or leave train.compile out ({error})"
-        ) from None
-    sizes = (ctypes.c_int64,) * 3
-    library.move.argtypes = (ctypes.POINTER(_Step), *sizes)
-    library.peaks.argtypes = (ctypes.POINTER(_Array), *sizes, ctypes.c_void_p)
-    library.move.restype = library.peaks.restype = None
-    library.size_of_step.restype = ctypes.c_int64
-    assert library.size_of_step() == ctypes.sizeof(_Step), "kernel.c and kernel.py disagree"
-    return library
+
+def _dense(tensor: Tensor) -> Tensor:
+    """Return a tensor whose elements fill its memory in some order; a copy where it must be."""
+    last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return tensor if last else tensor.contiguous()

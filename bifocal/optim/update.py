@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -171,31 +171,39 @@ def fused(
     )
 
 
-def rates(updates: Sequence[Update], group: Group) -> list[float]:
+class Finder:
+    """Finds out what a step must know of tensors first; by torch, on any device."""
+
+    def peaks(self, updates: Sequence[Update]) -> Float[Tensor, " tensors"]:
+        """Return `Update.peak` of every tensor."""
+        return torch.stack([update.peak() for update in updates])
+
+    def excesses(self, updates: Sequence[Update], group: Group) -> Float[Tensor, " tensors"]:
+        """Return `Update.excess` of every tensor."""
+        beta2, eps = group["betas"][1], group["eps"]
+        return torch.stack([update.excess(beta2, eps) for update in updates])
+
+
+def rates(updates: Sequence[Update], group: Group, finder: Finder) -> list[float]:
     """Return the rate of every tensor: the group's, clipped by `max_update_rms` if it is set."""
     lr, limit = group["lr"], group["max_update_rms"]
     if limit is None or not updates:
         return [lr] * len(updates)
-    squares = torch.stack([update.excess(group["betas"][1], group["eps"]) for update in updates])
-    squares = over_processes(squares, [update.parameter for update in updates], dist.ReduceOp.SUM)
+    found = finder.excesses(updates, group)
+    squares = over_processes(found, [update.parameter for update in updates], dist.ReduceOp.SUM)
     return [lr / max(1.0, math.sqrt(square) / limit) for square in squares.tolist()]
 
 
-def peaks(
-    updates: Sequence[Update], find: Callable[[Sequence[Update]], Float[Tensor, " tensors"]]
+def find_peaks(
+    updates: Sequence[Update], known: Mapping[Tensor, float], finder: Finder
 ) -> list[float]:
-    """Return max |g| of every tensor by `find`, or zeros where no averages have a scale."""
+    """Return max |g| of every tensor, found if not known; zeros where no averages have a scale."""
     if not any(update.storage.scaled for update in updates):
         return [0.0] * len(updates)
-    found = over_processes(
-        find(updates), [update.parameter for update in updates], dist.ReduceOp.MAX
-    )
-    return found.tolist()
-
-
-def plain_peaks(updates: Sequence[Update]) -> Float[Tensor, " tensors"]:
-    """Return max |g| of what is here of every tensor."""
-    return torch.stack([update.peak() for update in updates])
+    parameters = [update.parameter for update in updates]
+    if all(parameter in known for parameter in parameters):
+        return [known[parameter] for parameter in parameters]
+    return over_processes(finder.peaks(updates), parameters, dist.ReduceOp.MAX).tolist()
 
 
 def _same_layout(one: Tensor, other: Tensor) -> bool:

@@ -14,7 +14,8 @@ from torch import nn
 
 from bifocal.data.batch import Batch
 from bifocal.loss.predictive import Loss, PredictiveLoss
-from bifocal.optim.spread import is_spread, local
+from bifocal.optim.gradients import gradients_of
+from bifocal.optim.spread import is_spread
 from bifocal.train.batch_norm import RunningStatistics
 from bifocal.train.chunks import backward_chunks, embed_chunks
 from bifocal.train.predictive import predict_chunks
@@ -60,19 +61,19 @@ def train_step(run: Run, batch: Batch, loss_fn: Loss) -> StepMetrics:
     else:
         features = embed_chunks(run, chunks, statistics)
         sharing = batch.sharing() if config.loss.sharing else None
-        loss, gradients = loss_fn.value_and_grad(features, world, sharing)
-        backward_chunks(run, chunks, features, gradients)
+        loss, seeds = loss_fn.value_and_grad(features, world, sharing)
+        backward_chunks(run, chunks, features, seeds)
     sum_gradients(model, world)
     if run.scaler:
         run.scaler.unscale_(model.parameters())
-    grad_norm = clip_gradients(model, config.optim.max_grad_norm, world)
+    gradients = run.optimizer.clip_gradients(config.optim.max_grad_norm)
     lr, logit_scale = run.schedule(run.step), model.logit_scale.exp().item()
-    applied = math.isfinite(loss.item()) and math.isfinite(grad_norm)
+    applied = math.isfinite(loss.item()) and math.isfinite(gradients.norm)
     statistics.finish(world, keep=applied)
     if applied:
         for group in run.optimizer.param_groups:
             group["lr"] = lr
-        run.optimizer.step()
+        run.optimizer.step(peaks=gradients.peaks)
         if config.loss.learn_temperature:
             model.clamp_logit_scale(config.loss.max_logit_scale)
         run.updates += 1
@@ -83,7 +84,7 @@ def train_step(run: Run, batch: Batch, loss_fn: Loss) -> StepMetrics:
     return StepMetrics(
         step=run.step,
         loss=loss.item(),
-        grad_norm=grad_norm,
+        grad_norm=gradients.norm,
         lr=lr,
         logit_scale=logit_scale,
         pairs=len(batch.images) * world.size,
@@ -117,34 +118,13 @@ def sum_gradients(model: nn.Module, world: World) -> None:
     if world.size == 1:
         return
     bucket: list[torch.Tensor] = []
-    for gradient in gradients_of(model, spread=False):
+    for gradient in gradients_of(p for p in model.parameters() if not is_spread(p)):
         bucket.append(gradient)
         if sum(g.numel() for g in bucket) >= BUCKET:
             _sum_together(bucket, world)
             bucket = []
     if bucket:
         _sum_together(bucket, world)
-
-
-def clip_gradients(model: nn.Module, limit: float | None, world: World) -> float:
-    """Return the norm of all gradients; where it exceeds `limit` they are scaled down to it."""
-    everywhere, here = gradients_of(model, spread=False), gradients_of(model, spread=True)
-    norm = torch.nn.utils.get_total_norm(everywhere)
-    if here:
-        there = world.sum_(torch.nn.utils.get_total_norm(here).square()).sqrt()
-        # Not hypot, for which infinity and NaN are infinity.
-        norm = torch.linalg.vector_norm(torch.stack([norm, there]))
-    if limit is not None:
-        factor = (limit / (norm + 1e-6)).clamp(max=1.0)
-        torch._foreach_mul_([*everywhere, *here], factor)  # pyright: ignore[reportPrivateImportUsage]
-    return norm.item()
-
-
-def gradients_of(model: nn.Module, *, spread: bool) -> list[torch.Tensor]:
-    """Return the gradients whose rows are spread over the processes, those that are here; or the
-    others."""
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    return [local(gradient) for gradient in gradients if is_spread(gradient) == spread]
 
 
 def _sum_together(gradients: list[torch.Tensor], world: World) -> None:

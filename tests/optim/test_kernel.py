@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from bifocal.errors import ConfigError
-from bifocal.optim import kernel
+from bifocal.optim import kernel, library
 from bifocal.optim.adamw import AdamW
+from bifocal.optim.update import Finder
 
 SETTINGS: dict[str, Any] = {"lr": 1e-2, "eps": 1e-6, "weight_decay": 0.2}
 HALVES = [torch.bfloat16, torch.float16]
@@ -27,7 +28,7 @@ CASES = [
 LARGE = (300, 512)
 """More than two blocks of noise, and no multiple of one."""
 
-pytestmark = pytest.mark.skipif(not kernel.find_compiler(), reason="there is no C compiler")
+pytestmark = pytest.mark.skipif(not library.find_compiler(), reason="there is no C compiler")
 by_vectors = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"),
     reason="torch's own kernel does not multiply and add at once here",
@@ -209,35 +210,46 @@ def test_an_interrupt_waits_for_the_threads(monkeypatch):
 
 
 @pytest.mark.property
-def test_clipped_updates_are_clipped_alike():
-    found = []
+@pytest.mark.parametrize("statistics", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("weights", [torch.float32, *HALVES], ids=str)
+@pytest.mark.parametrize("shape", [LARGE, (37, 53), (0, 4)], ids=str)
+def test_updates_are_clipped_alike(shape, weights, statistics):
+    rates = []
     for compiled in (False, True):
-        weight = nn.Parameter(torch.linspace(-1, 1, 1024).view(32, 32))
-        optimizer = AdamW([("w", weight)], statistics="bfloat16", max_update_rms=0.5, **SETTINGS)
+        torch.manual_seed(0)
+        weight = nn.Parameter(torch.randn(shape).to(weights))
+        optimizer = AdamW([("w", weight)], statistics=statistics, max_update_rms=0.5, **SETTINGS)
         if compiled:
             optimizer.compile()
-        for size in (1.0, 100.0):
-            weight.grad = size * weight.detach().sin()
+            assert optimizer._kernel is not None
+        for size in (1.0, 100.0, 1e-9, 0.0):  # the last ones are below eps
+            weight.grad = (size * torch.randn(shape)).to(weights)
+            group = optimizer.param_groups[0]
+            finder = optimizer._kernel or Finder()
+            updates = list(optimizer._updates(group))
+            rates.append(finder.excesses(updates, group).item())
             optimizer.step()
-        found.append(weight.detach())
-    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-7)
+    assert rates[:4] == pytest.approx(rates[4:], rel=1e-5, nan_ok=True)
+    assert rates[1] > 1 or not math.prod(shape)
 
 
 @pytest.mark.behaviour
 def test_without_a_compiler_a_user_is_told(monkeypatch, tmp_path):
     weight = nn.Parameter(torch.zeros(2, 2))
-    kernel.compiled.cache_clear()
+    library.compiled.cache_clear()
     monkeypatch.delenv("CC", raising=False)
     with monkeypatch.context() as changed:
         changed.setenv("PATH", str(tmp_path))
         AdamW([("w", weight)]).compile()  # there is nothing to compile for
+        with pytest.raises(ConfigError, match=r"needs a C compiler.*leave train\.compile out"):
+            AdamW([("w", weight)], max_update_rms=1.0).compile()
         with pytest.raises(ConfigError, match=r"needs a C compiler.*leave train\.compile out"):
             AdamW([("w", weight)], statistics="bfloat16").compile()
     # One that is named is meant, and may have options.
     monkeypatch.setenv("CC", "no-such-compiler -O2")
     with pytest.raises(ConfigError, match=r"there is none at \$CC"):
         AdamW([("w", weight)], statistics="bfloat16").compile()
-    monkeypatch.setenv("CC", f"{kernel.shutil.which('cc') or 'gcc'} -DNOTHING")
+    monkeypatch.setenv("CC", f"{library.shutil.which('cc') or 'gcc'} -DNOTHING")
     AdamW([("w", weight)], statistics="bfloat16").compile()
 
 
@@ -247,7 +259,7 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch, tmp_path):
     broken = tmp_path / "broken-cc"
     broken.write_text("#!/bin/sh\necho 'no such option: -march' >&2\nexit 1\n")
     broken.chmod(0o755)
-    kernel.compiled.cache_clear()
+    library.compiled.cache_clear()
     monkeypatch.setenv("CC", str(broken))
     with pytest.raises(ConfigError, match=r"leave train\.compile out.*\n.*no such option: -march"):
         AdamW([("w", weight)], statistics="bfloat16").compile()

@@ -16,6 +16,7 @@ from bifocal.loss.objective import ContrastiveLoss
 from bifocal.loss.sigmoid import SigmoidLoss
 from bifocal.loss.softmax import SoftmaxLoss
 from bifocal.loss.tiled import TiledSigmoidLoss, TiledSoftmaxLoss
+from bifocal.optim.gradients import clip_gradients
 from bifocal.optim.spread import local, whole
 from bifocal.train.batch_norm import RunningStatistics
 from bifocal.train.chunks import backward_chunks, embed_chunks
@@ -23,7 +24,7 @@ from bifocal.train.prepare import prepare
 from bifocal.train.recipe import resolve_run
 from bifocal.train.sharding import shard
 from bifocal.train.state import Run
-from bifocal.train.step import clip_gradients, sum_gradients
+from bifocal.train.step import sum_gradients
 from bifocal.world import ALONE, World, join_world
 
 PAIRS = 12
@@ -100,7 +101,7 @@ def spread_gradients(
     sum_gradients(run.model, run.world)
     statistics.finish(run.world, keep=True)
     found = {n: whole(local(p.grad), p) for n, p in run.model.named_parameters()}
-    norm = clip_gradients(run.model, None, world)
+    norm = clip_gradients(run.model.parameters(), None).norm
     expected = torch.nn.utils.get_total_norm(found.values()).item()
     assert abs(norm - expected) <= 1e-6 * expected
     return found | dict(run.model.named_buffers()) | {"loss": value}

@@ -157,9 +157,9 @@ def test_a_step_is_autograd_over_the_whole_graph(configure):
     gradients = {}
     step = run.optimizer.step
 
-    def spy() -> None:
+    def spy(**known: object) -> None:
         gradients.update({n: p.grad.clone() for n, p in run.model.named_parameters()})
-        step()
+        step(**known)
 
     run.optimizer.step = spy
     metrics = train_step(run, batch, SoftmaxLoss())
@@ -176,10 +176,10 @@ def test_gradients_are_clipped_to_the_norm(configure):
     batches = iter(run.loader())
     step, norms = run.optimizer.step, []
 
-    def spy() -> None:
+    def spy(**known: object) -> None:
         gradients = [p.grad.norm() for p in run.model.parameters()]
         norms.append(torch.stack(gradients).norm().item())
-        step()
+        step(**known)
 
     run.optimizer.step = spy
     metrics = train_step(run, next(batches), SoftmaxLoss())
