@@ -13,6 +13,8 @@ from bifocal.data.batch import Batch
 from bifocal.errors import ConfigError, TrainingError
 from bifocal.inputs.tokenizer import Tokenizer
 from bifocal.loss.softmax import SoftmaxLoss
+from bifocal.optim.kernel import Kernel
+from bifocal.optim.library import find_compiler
 from bifocal.train import loop
 from bifocal.train.prepare import prepare
 from bifocal.train.rejected import REJECTED, RejectedLog
@@ -186,6 +188,17 @@ def test_gradients_are_clipped_to_the_norm(configure):
     batches.close()
     assert metrics.grad_norm > 0.02, "the norm before clipping is what is reported"
     assert norms == [pytest.approx(0.01, rel=1e-3)]
+
+
+@pytest.mark.behaviour
+@pytest.mark.skipif(not find_compiler(), reason="there is no C compiler")
+def test_what_the_norm_finds_on_the_way_is_not_looked_for_again(configure, monkeypatch):
+    run = prepare(configure("optim.statistics=float16"), World(), print)
+    run.optimizer.compile()
+    monkeypatch.setattr(Kernel, "peaks", None)
+    batches = iter(run.loader())
+    assert train_step(run, next(batches), SoftmaxLoss()).applied
+    batches.close()
 
 
 @pytest.mark.behaviour
