@@ -33,6 +33,8 @@ from bifocal.settings import build
 
 FORMAT = "bifocal.model/1"
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+CACHE_LINE = 64
+"""Bytes."""
 
 Told = Callable[[int, int], object]
 """Hears how many of how many are done."""
@@ -216,7 +218,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Pretrained:
     with torch.device("meta"):
         model = build_model(config)
     check_state(model, state, folder)
-    model.load_state_dict({name: in_full(tensor) for name, tensor in state.items()}, assign=True)
+    state = {name: on_a_line(in_full(tensor)) for name, tensor in state.items()}
+    model.load_state_dict(state, assign=True)
     tokenizer = Tokenizer.load(folder / TOKENIZER)
     return Pretrained(model.eval().to(device), tokenizer, preprocess)
 
@@ -224,6 +227,15 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Pretrained:
 def in_full(tensor: Tensor) -> Tensor:
     """Return a weight that is stored in 16 bits as float32, in which models are used."""
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
+def on_a_line(tensor: Tensor) -> Tensor:
+    """Return a weight that begins where a line of the cache does; a copy where it must be.
+
+    torch's own memory begins so, a mapped file anywhere, and elsewhere products are rounded
+    otherwise: what is loaded would not be what was saved, to the last bit.
+    """
+    return tensor if tensor.data_ptr() % CACHE_LINE == 0 else tensor.clone()
 
 
 def describe(folder: Path) -> tuple[CLIPConfig, Preprocess]:

@@ -17,7 +17,7 @@ from bifocal.inputs.preprocess import Preprocess
 from bifocal.inputs.tokenizer import Tokenizer
 from bifocal.model.clip import CLIP
 from bifocal.model.config import Activation, CLIPConfig
-from bifocal.pretrained import Pretrained, check_state
+from bifocal.pretrained import Pretrained, check_state, on_a_line
 
 MALFORMED = (
     *(OSError, ValueError, KeyError, TypeError, AttributeError),
@@ -72,7 +72,8 @@ def assemble(
 
 def as_float32(tensor: Tensor) -> Tensor:
     """Return floating weights in float32, contiguous; counters stay integers."""
-    return (tensor.float() if tensor.is_floating_point() else tensor).contiguous()
+    full = tensor.float() if tensor.is_floating_point() else tensor
+    return on_a_line(full.contiguous())
 
 
 def check_activation(hints: Hints, origin: Path, stated: Activation) -> None:

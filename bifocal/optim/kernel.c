@@ -139,9 +139,9 @@ INLINE void move_block(const struct step *s, int64_t begin, int64_t end, enum fo
         const int64_t count = at + RUN < end ? RUN : end - at;
         float room[4][RUN];
         const float *restrict grads = wide(s->grad, weights, at, count, room[0]);
-        const float *restrict kept = wide(weight.data, weights, at, count, room[1]);
-        const float *restrict firsts = wide(first.data, averages, at, count, room[2]);
-        const float *restrict seconds = wide(second.data, averages, at, count, room[3]);
+        const float *kept = wide(weight.data, weights, at, count, room[1]); /* may be written to */
+        const float *firsts = wide(first.data, averages, at, count, room[2]);
+        const float *seconds = wide(second.data, averages, at, count, room[3]);
 
 #pragma omp simd
         for (int64_t i = 0; i < count; i++) {

@@ -169,5 +169,5 @@ def _lag(update: Update, group: Group) -> Lag:
 
 def _dense(tensor: Tensor) -> Tensor:
     """Return a tensor whose elements fill its memory in some order; a copy where it must be."""
-    last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    return tensor if last else tensor.contiguous()
+    channels_last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return tensor if channels_last else tensor.contiguous()
