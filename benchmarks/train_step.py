@@ -4,8 +4,8 @@
 
 Both take the same pictures and captions and do what their trainers do: forward, contrastive loss,
 backward, AdamW, clamp of the temperature; float32 on the CPU, or the precision given on a CUDA
-device. open_clip's tokenizer pads captions to 77, as its trainer feeds them; bifocal's batches are
-as long as their longest caption. Steps alternate; the figures are medians.
+device. open_clip's tokenizer pads captions to 77, as its trainer feeds them; bifocal
+packs them. Steps alternate; the figures are medians.
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ ROUNDS = 8
 """Calls at the end of a world; gloo serves them by two threads."""
 PATIENCE = timedelta(seconds=10)
 """For a process that does not leave."""
+LONGEST = timedelta(days=7)
+"""That others wait while the leading process evaluates or writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,9 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    talk: dist.ProcessGroup | None = None
+    """By which processes agree and wait: on the CPU, so that no device's queue has to end, and for
+    as long as it takes."""
 
     @property
     def leads(self) -> bool:
@@ -79,7 +84,9 @@ class World:
         """Return whether the flag is set in any process."""
         if self.size == 1:
             return flag
-        return bool(self.max_(torch.tensor(int(flag), device=self.device)))
+        said = torch.tensor(int(flag), device="cpu" if self.talk else self.device)
+        dist.all_reduce(said, dist.ReduceOp.MAX, group=self.talk)
+        return bool(said)
 
     def wait(self) -> None:
         """Return once all processes have come here."""
@@ -98,7 +105,8 @@ def join_world(device: str, timeout: timedelta = timedelta(minutes=30)) -> Itera
     Args:
         device: "auto", "cpu", "cuda" or "mps"; of several accelerators each process takes the one
             of its local rank.
-        timeout: how long a process waits for the others before it gives up.
+        timeout: how long a process waits for the others in the middle of a computation before it
+            gives up.
 
     Raises:
         ConfigError: the machine has no such device, or fewer than processes.
@@ -122,14 +130,21 @@ def join_world(device: str, timeout: timedelta = timedelta(minutes=30)) -> Itera
     store, rank, size = next(rendezvous("env://", timeout=timeout))
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         store = PrefixStore(_fresh_name(store, rank, size, timeout), store)
-    backend = "nccl" if chosen.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
-    world = World(rank, size, chosen)
+    backend, own = ("nccl", chosen) if chosen.type == "cuda" else ("gloo", None)
+    dist.init_process_group(
+        backend, store=store, rank=rank, world_size=size, timeout=timeout, device_id=own
+    )
+    talk = dist.new_group(backend="gloo", timeout=LONGEST)
+    assert isinstance(talk, dist.ProcessGroup)
+    world = World(rank, size, chosen, talk)
     try:
         yield world
         _finish(world)
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        if backend == "gloo":  # NCCL would wait for the others to end it too
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
     _leave(store, world)
 
 
@@ -162,10 +177,11 @@ def _finish(world: World) -> None:
     (pytorch#190489).
     """
     world.wait()
-    for _ in range(ROUNDS if world.device.type == "cpu" else 0):
-        flag = torch.zeros((), device=world.device)
+    of_gloo = (world.talk, None) if world.device.type == "cpu" else (world.talk,)
+    for group in of_gloo * ROUNDS:
+        flag = torch.zeros(())
         seen, deadline = weakref.ref(flag), time.monotonic() + PATIENCE.total_seconds()
-        world.sum_(flag)
+        dist.all_reduce(flag, group=group)
         del flag
         while seen() is not None and time.monotonic() < deadline:
             time.sleep(0.001)
@@ -183,10 +199,14 @@ def _leave(store: Store, world: World) -> None:
 def pick_device(name: str) -> torch.device:
     """Return the device of that name; "auto" takes the accelerator if there is one.
 
+    From then on CUDA's convolutions in float32 are computed in float32, as its products are, and
+    not in 19 bits.
+
     Raises:
         ConfigError: the machine has no such device.
     """
-    accelerator = torch.accelerator.current_accelerator()
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         return accelerator or torch.device("cpu")
     try:

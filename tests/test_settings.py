@@ -208,7 +208,7 @@ def test_devices_that_are_not_there_are_refused(monkeypatch):
     with pytest.raises(ConfigError, match="this machine has no 'xpu'"):
         pick_device("xpu")
     cuda = torch.device("cuda")
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: cuda)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: cuda)
     assert pick_device("auto") == pick_device("cuda") == cuda
     assert pick_device("cuda:1").index == 1
     with pytest.raises(ConfigError, match="this machine has no 'xpu'"):

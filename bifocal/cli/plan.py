@@ -71,7 +71,7 @@ def plan(
         int | None, typer.Option(help="Pairs that a device reads at a time; 0 for its whole part.")
     ] = None,
     length: Annotated[
-        int | None, typer.Option(help="Tokens of a batch's longest caption; else the context.")
+        int | None, typer.Option(help="Tokens of a caption, on average; else the context.")
     ] = None,
     precision: Annotated[Precision | None, typer.Option(help="Of the towers' products.")] = None,
     statistics: Annotated[Statistics | None, typer.Option(help="Of AdamW's averages.")] = None,

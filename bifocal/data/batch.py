@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from bifocal.transfer import sent
 from bifocal.types import Cursor, Sharing
 
 
@@ -23,19 +24,19 @@ class Batch:
     """Pictures, or the features that stand for them where the image tower is locked."""
     tokens: Int[Tensor, "batch length"]
     lengths: Int[Tensor, " batch"]
+    """Tokens of each caption, end-of-text included; always on the CPU."""
     keys: tuple[str, ...]
     positions: Int[Tensor, " batch"]
     """Where each pair stands in the run, whatever sample stands there."""
     cursor: Cursor
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch with its tensors on `device`."""
+        """Return the batch with its tensors, but for `lengths`, on `device`."""
         return replace(
             self,
-            images=self.images.to(device, non_blocking=True),
-            tokens=self.tokens.to(device, non_blocking=True),
-            lengths=self.lengths.to(device, non_blocking=True),
-            positions=self.positions.to(device, non_blocking=True),
+            images=sent(self.images, device),
+            tokens=sent(self.tokens, device),
+            positions=sent(self.positions, device),
         )
 
     def split(self, size: int) -> list[Batch]:
@@ -58,14 +59,16 @@ class Batch:
             cursor=self.cursor,
         )
 
-    def sharing(self) -> Sharing:
-        """Return numbers that are equal for pairs of one picture, and of one caption."""
+    def sharing(self, device: torch.device) -> Sharing:
+        """Return numbers that are equal for pairs of one picture, and of one caption.
+
+        Ask a batch whose ids are on the CPU.
+        """
         rows = zip(self.tokens.tolist(), self.lengths.tolist(), strict=True)
         captions = ["/".join(map(str, row[:length])) for row, length in rows]  # padding apart
-        device = self.images.device
-        return Sharing(_numbers(self.keys, device), _numbers(captions, device))
+        return Sharing(sent(_numbers(self.keys), device), sent(_numbers(captions), device))
 
 
-def _numbers(names: Iterable[str], device: torch.device) -> Int[Tensor, " names"]:
+def _numbers(names: Iterable[str]) -> Int[Tensor, " names"]:
     digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in names)
-    return torch.tensor([int.from_bytes(d, "big", signed=True) for d in digests], device=device)
+    return torch.tensor([int.from_bytes(d, "big", signed=True) for d in digests])

@@ -27,6 +27,7 @@ from bifocal.data.skips import Skips
 from bifocal.errors import ConfigError, DataError
 from bifocal.inputs.preprocess import Draw
 from bifocal.inputs.tokenizer import Tokenizer, pad
+from bifocal.transfer import pins
 from bifocal.types import Cursor
 from bifocal.world import World
 
@@ -45,25 +46,29 @@ class Canvas:
 
     Args:
         rows: how many pictures there will be.
+        pinned: whether a device will fetch them by itself.
     """
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, *, pinned: bool = False) -> None:
         self._rows = rows
-        self._pixels: np.ndarray | None = None
+        self._pinned = pinned
+        self._images: Tensor | None = None
         self._lock = threading.Lock()
 
     def lay(self, row: int, image: Picture) -> None:
         """Copy a picture, or the features that stand for it, to its row."""
         with self._lock:
-            if self._pixels is None:
-                self._pixels = np.empty((self._rows, *image.shape), dtype=image.numpy().dtype)
-        np.copyto(self._pixels[row], image.numpy())
+            if self._images is None:
+                self._images = torch.empty(
+                    (self._rows, *image.shape), dtype=image.dtype, pin_memory=self._pinned
+                )
+        np.copyto(self._images.numpy()[row], image.numpy())
 
     @property
     def images(self) -> UInt8[Tensor, "rows 3 size size"] | Float[Tensor, "rows embed_dim"]:
         """The pictures, once all are there; shares the memory."""
-        assert self._pixels is not None, "no picture was laid"
-        return torch.from_numpy(self._pixels)
+        assert self._images is not None, "no picture was laid"
+        return self._images
 
 
 class _Prepared(NamedTuple):
@@ -180,7 +185,7 @@ class Loader:
         while True:
             end = position + self.batch_size
             mine = self._local(position)
-            canvas = Canvas(len(mine))
+            canvas = Canvas(len(mine), pinned=pins(self.world.device))
             yield self._assemble(canvas, self.samples.prepare(mine, canvas), mine, end)
             position = end
 
@@ -194,7 +199,7 @@ class Loader:
             while True:
                 while len(waiting) < 3:
                     mine = self._local(ahead)
-                    canvas = Canvas(len(mine))
+                    canvas = Canvas(len(mine), pinned=pins(self.world.device))
                     waiting.append((mine, canvas, self._submit(pool, mine, canvas)))
                     ahead += self.batch_size
                 mine, canvas, jobs = waiting.popleft()

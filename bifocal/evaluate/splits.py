@@ -79,9 +79,10 @@ def few_shot(
 def _rank_in_class(labels: Int[Tensor, " examples"], seed: int) -> Int[Tensor, " examples"]:
     """Return the place of each example among those of its class, in an order from the seed."""
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    order = order.to(labels.device)
     by_class = order[labels[order].argsort(stable=True)]
     counts = torch.bincount(labels)
     first = (counts.cumsum(0) - counts)[labels[by_class]]
     ranks = torch.empty_like(labels)
-    ranks[by_class] = torch.arange(len(labels)) - first
+    ranks[by_class] = torch.arange(len(labels), device=labels.device) - first
     return ranks

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from bifocal.inputs.color import Factors, move_colors
 from bifocal.settings import Settings
+from bifocal.transfer import sent
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -56,8 +57,10 @@ class Preprocess(Settings):
 
     def normalize(self, images: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, ...]:
         """Return (x / 255 - mean) / std in float32, on the device where the pictures are."""
-        mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1) * 255
-        std = torch.tensor(self.std, device=images.device).view(3, 1, 1) * 255
+        mean, std = (
+            sent(torch.tensor(levels).view(3, 1, 1) * 255, images.device)
+            for levels in (self.mean, self.std)
+        )
         return (images.float() - mean) / std
 
 

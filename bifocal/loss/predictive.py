@@ -83,10 +83,9 @@ class CaptionLoss:
 
 def word_set(tokens: Int[Tensor, "batch length"], vocab_size: int) -> Bool[Tensor, "batch words"]:
     """Return which of the vocabulary's words occur in each text, once or more often."""
-    found = torch.zeros(len(tokens), vocab_size, dtype=torch.bool, device=tokens.device)
-    row, place = word_mask(tokens).nonzero(as_tuple=True)
-    found[row, tokens[row, place]] = True
-    return found
+    words = tokens.where(word_mask(tokens), vocab_size)  # what is no word goes to one column more
+    found = torch.zeros(len(tokens), vocab_size + 1, dtype=torch.bool, device=tokens.device)
+    return found.scatter_(1, words, True)[:, :vocab_size]
 
 
 def word_log_likelihood(

@@ -21,31 +21,33 @@ from bifocal.loss.tiles import Gradients, Similarities
 from bifocal.types import Features, Sharing
 from bifocal.world import ALONE, World
 
-SIDE = 1024
-"""Rows and columns of a tile: large enough to multiply at full speed, small enough for a cache."""
+SIDE, SIDE_ON_AN_ACCELERATOR = 1024, 4096
+"""Rows and columns of a tile: small enough for a processor's cache; large enough for an accelerator
+to be asked for little more than products."""
 
 
 @dataclass(frozen=True, slots=True)
 class TiledSoftmaxLoss:
-    """`SoftmaxLoss` by tiles of `side` rows and columns."""
+    """`SoftmaxLoss` by tiles of `side` rows and columns; None takes what suits the device."""
 
-    side: int = SIDE
+    side: int | None = None
 
     @torch.no_grad()
     def value_and_grad(
         self, features: Features, world: World = ALONE, sharing: Sharing | None = None
     ) -> tuple[Float[Tensor, ""], Features]:
         """Return the loss and this process's share of its gradients."""
-        with torch.autocast(features.image.device.type, enabled=False):
-            similarities = Similarities(features, world, sharing, self.side)
+        device = features.image.device
+        with torch.autocast(device.type, enabled=False):
+            similarities = Similarities(features, world, sharing, self.side or side_of(device))
             return _softmax(similarities, world, shared=sharing is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class TiledSigmoidLoss:
-    """`SigmoidLoss` by tiles of `side` rows and columns."""
+    """`SigmoidLoss` by tiles of `side` rows and columns; None takes what suits the device."""
 
-    side: int = SIDE
+    side: int | None = None
 
     @torch.no_grad()
     def value_and_grad(
@@ -57,8 +59,15 @@ class TiledSigmoidLoss:
             ConfigError: the model has no bias.
         """
         bias_of(features)
-        with torch.autocast(features.image.device.type, enabled=False):
-            return _sigmoid(Similarities(features, world, sharing, self.side), world)
+        device = features.image.device
+        with torch.autocast(device.type, enabled=False):
+            similarities = Similarities(features, world, sharing, self.side or side_of(device))
+            return _sigmoid(similarities, world)
+
+
+def side_of(device: torch.device) -> int:
+    """Return the rows and columns of a tile that suit a device."""
+    return SIDE if device.type == "cpu" else SIDE_ON_AN_ACCELERATOR
 
 
 def _softmax(

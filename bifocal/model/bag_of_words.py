@@ -14,6 +14,8 @@ padding are none. Knows token ids and features; knows no losses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -38,11 +40,14 @@ class BagOfWords(nn.Module):
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.text_projection = nn.Parameter(torch.empty(config.width, embed_dim))
 
-    def read_text(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch embed_dim"]:
+    def read_text(
+        self, tokens: Int[Tensor, "batch length"], lengths: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch embed_dim"]:
         """Return text features, not normalised; zeros for a text without words.
 
         Args:
             tokens: ids; the end-of-text token has the highest id of its row.
+            lengths: not asked for.
         """
         words = word_mask(tokens)
         weight = words.to(self.token_embedding.weight.dtype)

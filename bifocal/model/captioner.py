@@ -49,8 +49,8 @@ def caption_logits(
             f"captions of {length} tokens for a context of {model.context_length}: tokenize with "
             "the model's own tokenizer, which truncates"
         )
-    written = model.token_embedding(model.padded(tokens)[:, 1:-1])
+    written = model.token_embedding(tokens[:, 1:-1])
     first = (image @ model.text_projection.T)[:, None].to(written.dtype)
     x = torch.cat([first, written], dim=1)
     x = model.transformer(x + model.positional_embedding[: x.shape[1]].to(x.dtype))
-    return model.ln_final(x)[:, : length - 1] @ model.token_embedding.weight.T
+    return model.ln_final(x) @ model.token_embedding.weight.T

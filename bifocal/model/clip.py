@@ -7,6 +7,7 @@ files.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -29,6 +30,8 @@ from bifocal.model.vision_transformer import VisionTransformer
 from bifocal.types import Features
 
 MAX_LOGIT_SCALE = 100.0
+VARIANTS = 32
+"""Forms of a block that torch may compile; beyond that it would go on without, and say so once."""
 Tower = Literal["image", "text"]
 
 
@@ -66,7 +69,9 @@ class TwoTowers(nn.Module):
         if not self.logit_scale.is_meta:
             self.initialize(torch.Generator().manual_seed(seed))
 
-    def read_text(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch embed_dim"]:
+    def read_text(
+        self, tokens: Int[Tensor, "batch length"], lengths: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch embed_dim"]:
         """Return text features, linearly projected; the text tower's."""
         raise NotImplementedError
 
@@ -112,8 +117,14 @@ class TwoTowers(nn.Module):
         """Return image features of unit norm; see `read_image`."""
         return F.normalize(self.image_head(self.read_image(images, kept)), dim=-1)
 
-    def encode_text(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch embed_dim"]:
-        """Return text features of unit norm for token ids.
+    def encode_text(
+        self, tokens: Int[Tensor, "batch length"], lengths: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch embed_dim"]:
+        """Return text features of unit norm.
+
+        Args:
+            tokens: ids; the end-of-text token has the highest id of its row.
+            lengths: of the rows up to there, where they are known.
 
         Raises:
             ConfigError: the model predicts texts and has no features of them.
@@ -124,16 +135,17 @@ class TwoTowers(nn.Module):
                 "bifocal evaluate zero-shot asks it for likelihoods; for text features train with "
                 "loss.form=softmax"
             )
-        return F.normalize(self.text_head(self.read_text(tokens)), dim=-1)
+        return F.normalize(self.text_head(self.read_text(tokens, lengths)), dim=-1)
 
     def features(
         self,
         images: Float[Tensor, "batch 3 height height"],
         tokens: Int[Tensor, "batch length"],
         kept: Int[Tensor, "batch kept"] | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> Features:
         """Return what a contrastive loss reads: both features and the multiplier."""
-        image, text = self.encode_image(images, kept), self.encode_text(tokens)
+        image, text = self.encode_image(images, kept), self.encode_text(tokens, lengths)
         return Features(image, text, self.logit_scale.exp(), self.logit_bias)
 
     def forward(
@@ -188,14 +200,16 @@ class TwoTowers(nn.Module):
     def compile_blocks(self) -> None:
         """Compile the blocks of both towers; the first steps take a minute longer.
 
-        All blocks of a tower share their code. Captions are padded to a multiple of 16 tokens, so
-        that it is made for a handful of lengths.
+        All blocks of a tower share their code: one for the last block and one for the others, with
+        gradients and without. A text tower's is made for any number of tokens at once, an image
+        tower's for the size of a batch, and once more for any where a second size comes.
         """
-        if isinstance(self, TextTransformer):
-            self.length_multiple = 16
+        config = torch._dynamo.config
+        config.recompile_limit = max(config.recompile_limit, VARIANTS)
+        packed = set(self.transformer.modules()) if isinstance(self, TextTransformer) else set()
         for module in self.modules():
             if isinstance(module, ResidualAttentionBlock | Bottleneck):
-                module.compile(dynamic=False)
+                module.compile(dynamic=True if module in packed else None)
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:

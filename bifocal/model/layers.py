@@ -7,6 +7,7 @@ state dicts load as they are. Knows nothing of pictures, tokens or losses.
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bifocal.model.config import Activation
+from bifocal.model.packing import Packed
 
 
 class QuickGELU(nn.Module):
@@ -52,17 +54,56 @@ class MultiheadAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(
-        self, x: Float[Tensor, "batch length width"]
-    ) -> Float[Tensor, "batch length width"]:
-        """Return softmax(q kᵀ / √d) v, projected."""
+        self, x: Float[Tensor, "*tokens width"], packed: Packed | None = None, *, one: bool = False
+    ) -> Float[Tensor, "*mixed width"]:
+        """Return softmax(q kᵀ / √d) v, projected; see `ResidualAttentionBlock`."""
+        if one:
+            return self._of_one(x, packed)
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        if packed:
+            qkv = packed.spread(qkv)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        return self.out_proj(mixed.transpose(1, 2).flatten(-2))
+        mixed = mixed.transpose(1, 2).flatten(-2)
+        return self.out_proj(packed.collect(mixed) if packed else mixed)
+
+    def _of_one(
+        self, x: Float[Tensor, "*tokens width"], packed: Packed | None
+    ) -> Float[Tensor, "batch width"]:
+        assert packed or not self.causal, "the first token of a row would see itself alone"
+        sizes = (x.shape[-1], 2 * x.shape[-1])
+        of_query, of_others = self.in_proj_weight.split(sizes)
+        query_bias, other_bias = self.in_proj_bias.split(sizes)
+        q = F.linear(read_token(x, packed), of_query, query_bias).unflatten(-1, (self.heads, -1))
+        kv = F.linear(x, of_others, other_bias)
+        if packed:
+            kv = packed.spread(kv)
+        k, v = kv.unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        # Its last token sees all of a packed sequence, but not the padding of the grid.
+        seen = packed.taken[:, None, None] if packed else None
+        mixed = F.scaled_dot_product_attention(q[:, :, None], k, v, attn_mask=seen)
+        return self.out_proj(mixed.flatten(1))
+
+
+def read_token(
+    x: Float[Tensor, "*tokens width"], packed: Packed | None
+) -> Float[Tensor, "batch width"]:
+    """Return the token of each sequence that features are read from.
+
+    That is the last one of a packed sequence, a text, and the first of a row, a picture.
+    """
+    return x[packed.ends] if packed else x[:, 0]
 
 
 class ResidualAttentionBlock(nn.Module):
-    """x + attn(ln_1(x)), then x + mlp(ln_2(x))."""
+    """x + attn(ln_1(x)), then x + mlp(ln_2(x)).
+
+    Args:
+        width: channels of the residual stream.
+        heads: of the attention.
+        causal: whether a token sees only itself and those before it.
+        activation: between the two matrices of the mlp.
+    """
 
     def __init__(self, width: int, heads: int, causal: bool, activation: Activation) -> None:
         super().__init__()
@@ -78,28 +119,37 @@ class ResidualAttentionBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(width)
 
     def forward(
-        self, x: Float[Tensor, "batch length width"]
-    ) -> Float[Tensor, "batch length width"]:
-        """Return the residual stream after one block."""
-        x = x + self.attn(self.ln_1(x))
+        self, x: Float[Tensor, "*tokens width"], packed: Packed | None = None, *, one: bool = False
+    ) -> Float[Tensor, "*mixed width"]:
+        """Return the residual stream after one block.
+
+        Args:
+            x: "batch length width"; or "tokens width" where sequences are packed.
+            packed: where packed sequences lie.
+            one: whether only the token of each sequence that features are read from is wanted (see
+                `read_token`). All others are keys and values for it, and are not mixed themselves.
+
+        Returns:
+            the shape of x; "batch width" of one token each.
+        """
+        mixed = self.attn(self.ln_1(x), packed, one=one)
+        x = (read_token(x, packed) if one else x) + mixed
         return x + self.mlp(self.ln_2(x))
 
 
-def apply_blocks(blocks: nn.Sequential, x: Tensor, *, checkpointing: bool) -> Tensor:
-    """Return what the blocks make of `x`, one after the other.
+def through_block(block: nn.Module, x: Tensor, *, checkpointing: bool, **options: Any) -> Tensor:
+    """Return what a block makes of `x`.
 
     Args:
-        blocks: draw no random numbers.
-        x: input of the first.
-        checkpointing: keep only what goes from block to block, and compute the rest again for the
-            gradients (Chen et al. 2016, arXiv 1604.06174; Griewank & Walther 2000, the paper's
-            reference).
+        block: draws no random numbers.
+        x: its input.
+        checkpointing: keep only that, and compute the rest again for the gradients (Chen et al.
+            2016, arXiv 1604.06174; Griewank & Walther 2000, the paper's reference).
+        options: further arguments of the block.
     """
     if not (checkpointing and torch.is_grad_enabled()):
-        return blocks(x)
-    for block in blocks:
-        x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
-    return x
+        return block(x, **options)
+    return checkpoint(block, x, use_reentrant=False, preserve_rng_state=False, **options)
 
 
 class Transformer(nn.Module):
@@ -118,10 +168,14 @@ class Transformer(nn.Module):
         )
 
     def forward(
-        self, x: Float[Tensor, "batch length width"]
-    ) -> Float[Tensor, "batch length width"]:
-        """Return the residual stream after all blocks."""
-        return apply_blocks(self.resblocks, x, checkpointing=self.checkpointing)
+        self, x: Float[Tensor, "*tokens width"], packed: Packed | None = None, *, one: bool = False
+    ) -> Float[Tensor, "*mixed width"]:
+        """Return the residual stream after all blocks; see `ResidualAttentionBlock.forward`."""
+        last = len(self.resblocks) - 1
+        for number, block in enumerate(self.resblocks):
+            options = {"packed": packed, "one": one and number == last}
+            x = through_block(block, x, checkpointing=self.checkpointing, **options)
+        return x
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:

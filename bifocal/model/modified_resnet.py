@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from bifocal.model.config import ModifiedResNetConfig
-from bifocal.model.layers import apply_blocks
+from bifocal.model.layers import through_block
 
 
 class Bottleneck(nn.Module):
@@ -127,7 +127,8 @@ class ModifiedResNet(nn.Module):
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
         x = self.avgpool(F.relu(self.bn3(self.conv3(x)), inplace=True))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = apply_blocks(stage, x, checkpointing=self.checkpointing)
+            for block in stage:
+                x = through_block(block, x, checkpointing=self.checkpointing)
         return self.attnpool(x)
 
     def penultimate(

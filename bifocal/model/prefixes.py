@@ -17,7 +17,7 @@ from itertools import groupby
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -106,62 +106,67 @@ def _batches(group: Group) -> Iterator[list[Row]]:
 
 
 def _read_beginning(tower: TextTransformer, start: Row) -> Memory:
-    memory: Memory = []
     tokens = torch.tensor([start], device=tower.positional_embedding.device)
-    _through(tower, tokens, 0, None, memory)
-    return memory
+    return _through(tower, tokens, [len(start)], 0, None)[1]
 
 
 def _read_rest(
     tower: TextTransformer, rows: Sequence[Row], shared: int, memory: Memory | None
 ) -> Float[Tensor, "rows embed_dim"]:
-    device = tower.positional_embedding.device
     rest = [torch.tensor(row[shared:]) for row in rows]
-    tokens = pad_sequence(rest, batch_first=True).to(device)
-    x = _through(tower, tokens, shared, memory, None)
-    end = torch.tensor([len(row) - shared - 1 for row in rows], device=device)
-    at_end = x[torch.arange(len(rows), device=device), end]
-    return tower.ln_final(at_end) @ tower.text_projection
+    tokens = pad_sequence(rest, batch_first=True).to(tower.positional_embedding.device)
+    x, _ = _through(tower, tokens, [len(row) for row in rest], shared, memory)
+    return tower.ln_final(x) @ tower.text_projection
 
 
 def _through(
     tower: TextTransformer,
     tokens: Int[Tensor, "batch length"],
+    lengths: Sequence[int],
     shared: int,
     memory: Memory | None,
-    kept: Memory | None,
-) -> Float[Tensor, "batch length width"]:
-    """Return the residual stream of tokens that follow `shared` others, whose memory is given."""
+) -> tuple[Float[Tensor, "batch width"], Memory]:
+    """Return the residual stream at the last token of each row, and keys and values of all.
+
+    Args:
+        tower: reads.
+        tokens: ids that follow `shared` others.
+        lengths: of the rows.
+        shared: number of tokens before.
+        memory: of these.
+    """
     length = tokens.shape[1]
     x = tower.token_embedding(tokens)
     x = x + tower.positional_embedding[shared : shared + length].to(x.dtype)
     own = torch.ones(length, length, dtype=torch.bool, device=x.device).tril()
     seen = F.pad(own, (shared, 0), value=True)
-    for number, block in enumerate(tower.transformer.resblocks.children()):
+    ends = torch.arange(len(x), device=x.device), torch.tensor(lengths, device=x.device) - 1
+    kept: Memory = []
+    last = len(tower.transformer.resblocks) - 1
+    for number, block in enumerate(tower.transformer.resblocks):
         assert isinstance(block, ResidualAttentionBlock)
-        mixed, pair = _attend(block, x, memory[number] if memory else None, seen)
-        x = x + mixed
+        q, k, v = _queries_keys_values(block, x)
+        kept.append((k, v))
+        if memory:
+            k, v = (
+                torch.cat([before.expand(len(x), -1, -1, -1), these], dim=2)
+                for before, these in zip(memory[number], (k, v), strict=True)
+            )
+        if number == last:  # features are read from one token of each row
+            q, x, seen = (
+                q[ends[0], :, ends[1], None],
+                x[ends][:, None],
+                seen[ends[1]][:, None, None],
+            )
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        x = x + block.attn.out_proj(mixed.transpose(1, 2).flatten(-2))
         x = x + block.mlp(block.ln_2(x))
-        if kept is not None:
-            kept.append(pair)
-    return x
+    return x[:, 0], kept
 
 
-def _attend(
-    block: ResidualAttentionBlock,
-    x: Float[Tensor, "batch length width"],
-    before: tuple[Tensor, Tensor] | None,
-    seen: Bool[Tensor, "length all"],
-) -> tuple[Float[Tensor, "batch length width"], tuple[Tensor, Tensor]]:
-    """Return what attention adds, and the keys and values of these tokens."""
+def _queries_keys_values(
+    block: ResidualAttentionBlock, x: Float[Tensor, "batch length width"]
+) -> Float[Tensor, "3 batch heads length head_width"]:
     attn = block.attn
     qkv = F.linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias)
-    q, k, v = qkv.unflatten(-1, (3, attn.heads, -1)).permute(2, 0, 3, 1, 4)
-    pair = k, v
-    if before is not None:
-        many = (len(x), -1, -1, -1)
-        k, v = (
-            torch.cat([old.expand(many), new], dim=2) for old, new in zip(before, pair, strict=True)
-        )
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
-    return attn.out_proj(mixed.transpose(1, 2).flatten(-2)), pair
+    return qkv.unflatten(-1, (3, attn.heads, -1)).permute(2, 0, 3, 1, 4)

@@ -1,11 +1,14 @@
 """The text tower: a causal transformer read at its end-of-text token.
 
-Paper section 2.4. Its cost follows the longest caption of the batch, not the context length:
-under a causal mask nothing after the end-of-text token can reach the features, so cutting it off
-is exact. Knows token ids; knows nothing of pictures or of how text becomes ids.
+Paper section 2.4. Its cost follows the words that there are, not the context length: under a causal
+mask nothing after the end-of-text token can reach the features, so captions are packed without it,
+and the last block ends in that token alone. Both are exact. Knows token ids; knows nothing of
+pictures or of how text becomes ids.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 from bifocal.errors import ConfigError
 from bifocal.model.config import Activation, TextConfig
 from bifocal.model.layers import Transformer
+from bifocal.model.packing import pack
 
 
 class TextTransformer(nn.Module):
@@ -29,12 +33,8 @@ class TextTransformer(nn.Module):
         activation: the one inside the transformer's blocks.
     """
 
-    length_multiple: int
-    """Captions are read as if they had a multiple of so many tokens, as far as the context goes."""
-
     def __init__(self, config: TextConfig, embed_dim: int, activation: Activation) -> None:
         super().__init__()
-        self.length_multiple = 1
         self.context_length = config.context_length
         self.vocab_size = config.vocab_size
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
@@ -45,11 +45,15 @@ class TextTransformer(nn.Module):
         self.ln_final = nn.LayerNorm(config.width)
         self.text_projection = nn.Parameter(torch.empty(config.width, embed_dim))
 
-    def read_text(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch embed_dim"]:
+    def read_text(
+        self, tokens: Int[Tensor, "batch length"], lengths: Sequence[int] | None = None
+    ) -> Float[Tensor, "batch embed_dim"]:
         """Return text features, not normalised.
 
         Args:
             tokens: ids; the end-of-text token has the highest id of its row.
+            lengths: of the rows up to their end-of-text, where they are known; finding them makes
+                an accelerator's queue wait.
 
         Raises:
             ConfigError: the rows are longer than the context.
@@ -59,18 +63,13 @@ class TextTransformer(nn.Module):
                 f"captions of {tokens.shape[1]} tokens for a context of {self.context_length}: "
                 "tokenize with the model's own tokenizer, which truncates"
             )
-        end = tokens.argmax(dim=-1)
-        length = int(end.max()) + 1 if tokens.device.type != "meta" else tokens.shape[1]
-        x = self.token_embedding(self.padded(tokens[:, :length]))
-        x = self.transformer(x + self.positional_embedding[: x.shape[1]].to(x.dtype))
-        at_end = x[torch.arange(len(x), device=x.device), end]
-        return self.ln_final(at_end) @ self.text_projection
-
-    def padded(self, tokens: Int[Tensor, "batch length"]) -> Int[Tensor, "batch padded"]:
-        """Return rows of a length that `length_multiple` and the context allow."""
-        length = tokens.shape[1]
-        missing = min(-length % self.length_multiple, self.context_length - length)
-        return F.pad(tokens, (0, missing)) if missing else tokens
+        packed = pack(lengths or lengths_of(tokens), tokens.device)
+        length = packed.taken.shape[1]
+        ids = tokens[:, :length].flatten()[packed.places]
+        positions = F.embedding(packed.places % length, self.positional_embedding)
+        x = self.token_embedding(ids)
+        x = self.transformer(x + positions.to(x.dtype), packed, one=True)
+        return self.ln_final(x) @ self.text_projection
 
     @torch.no_grad()
     def initialize_text(self, generator: torch.Generator) -> None:
@@ -81,3 +80,10 @@ class TextTransformer(nn.Module):
         nn.init.normal_(self.text_projection, std=std, generator=generator)
         self.transformer.initialize(generator)
         self.ln_final.reset_parameters()
+
+
+def lengths_of(tokens: Int[Tensor, "batch length"]) -> list[int]:
+    """Return how far each row reaches: to its end-of-text, or whole where ids have no content."""
+    if tokens.device.type == "meta":
+        return [tokens.shape[1]] * len(tokens)
+    return (tokens.argmax(dim=1) + 1).tolist()

@@ -64,8 +64,7 @@ class VisionTransformer(nn.Module):
             patches = patches.gather(1, kept[:, :, None].expand(-1, -1, patches.shape[2]))
         first = self.class_embedding.to(patches.dtype) + positions[0]
         x = torch.cat([first.expand(len(patches), 1, -1), patches], dim=1)
-        x = self.transformer(self.ln_pre(x))
-        return self.ln_post(x[:, 0])
+        return self.ln_post(self.transformer(self.ln_pre(x), one=True))
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:

@@ -27,7 +27,7 @@ from bifocal.errors import ConfigError, did_you_mean
 from bifocal.optim.gradients import Measured, clip_gradients
 from bifocal.optim.kernel import Kernel
 from bifocal.optim.rounding import DROPPED
-from bifocal.optim.statistics import STORAGES, Statistics
+from bifocal.optim.statistics import ON_THE_CPU, STORAGES, Statistics
 from bifocal.optim.update import Finder, Move, Update, find_peaks, fused, rates
 
 NOTHING: Mapping[Tensor, float] = MappingProxyType({})
@@ -156,7 +156,7 @@ class AdamW(torch.optim.Optimizer):
         parameters = [p for group in self.param_groups for p in group["params"]]
         for place, parameter in zip(places, parameters, strict=True):
             for kind, tensor in state_dict["state"].get(place, {}).items():
-                device = parameter.device if tensor.ndim else tensor.device
+                device = tensor.device if kind in ON_THE_CPU else parameter.device
                 self.state[parameter][kind] = tensor.to(device, copy=True)
 
     def _updates(self, group: dict[str, Any]) -> Iterator[Update]:

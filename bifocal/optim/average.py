@@ -77,7 +77,7 @@ class Average:
 
     def tensors(self, *, keep: bool = True) -> dict[str, Tensor]:
         """Return "average/NAME" -> `weights`, for a checkpoint."""
-        return {PREFIX + name: tensor for name, tensor in self.weights(keep=keep).items()}
+        return {PREFIX + name: tensor.cpu() for name, tensor in self.weights(keep=keep).items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what `tensors` gave; keys without "average/" are passed over.

@@ -55,8 +55,8 @@ def clip_gradients(
         measured = Measured(norm.item())
     if limit is None or not math.isfinite(measured.norm):
         return measured
-    factor = (limit / (norm.float() + 1e-6)).clamp(max=1.0)
-    if factor.item() == 1:
+    factor = limit / (measured.norm + 1e-6)
+    if factor >= 1:
         return measured
     torch._foreach_mul_(gradients, factor)  # pyright: ignore[reportPrivateImportUsage]
     return Measured(measured.norm)

@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bifocal.errors import ConfigError
+from bifocal.transfer import sent
 
 BLOCK = 2**16
 DROPPED = {torch.bfloat16: 16, torch.float16: 13}
@@ -58,8 +59,13 @@ class Noise:
             begin: first element, in the order of storage.
             end: after the last.
         """
-        cuts = self.cuts(kind)
-        cards, hands = deck(DROPPED[dtype], device), []
+        cuts, cards = self.cuts(kind), deck(DROPPED[dtype], device)
+        if device.type != "cpu":  # one kernel for all blocks
+            first, last = begin // BLOCK, math.ceil(end / BLOCK)
+            wanted = sent(torch.from_numpy(cuts[first:last].astype(np.int64)), device)
+            hands = cards.as_strided((BLOCK, BLOCK), (1, 1)).index_select(0, wanted).flatten()
+            return hands[begin - first * BLOCK : end - first * BLOCK]
+        hands = []
         for block in range(begin // BLOCK, math.ceil(end / BLOCK)):
             zero = int(cuts[block]) - block * BLOCK
             low, high = max(begin, block * BLOCK), min(end, (block + 1) * BLOCK)

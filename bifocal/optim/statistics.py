@@ -43,6 +43,8 @@ State = MutableMapping[str, Tensor]
 
 LARGEST = 2.0**15
 """What the bound of a float16 average is stored as."""
+ON_THE_CPU = frozenset({"step", "exp_avg_scale", "exp_avg_sqrt_scale"})
+"""Of the state of a parameter: what a step asks the value of, wherever the parameter is."""
 SMALLEST_SCALE = 2.0**-100
 """The scale of a tensor that never had a gradient; its square is zero in float32."""
 

@@ -67,13 +67,6 @@ class Update:
         """Whether all is float32, so that nothing has to be read or rounded."""
         return self.weight.dtype == self.storage.dtype == torch.float32
 
-    def peak(self) -> Float[Tensor, ""]:
-        """Return max |g|, 0 where there are no rows."""
-        if not self.grad.numel():
-            return self.grad.new_zeros((), dtype=torch.float32)
-        low, high = torch.aminmax(self.grad)
-        return torch.maximum(-low, high).float()
-
     def excess(self, beta2: float, eps: float) -> Float[Tensor, ""]:
         """Return this process's share of the mean over all elements of g² / max(v̂, ε²).
 
@@ -175,8 +168,18 @@ class Finder:
     """Finds out what a step must know of tensors first; by torch, on any device."""
 
     def peaks(self, updates: Sequence[Update]) -> Float[Tensor, " tensors"]:
-        """Return `Update.peak` of every tensor."""
-        return torch.stack([update.peak() for update in updates])
+        """Return max |g| of every tensor, 0 where there are no rows."""
+        grads = [update.grad for update in updates]
+        if grads[0].device.type == "cpu":
+            return torch.stack([_peak(grad) for grad in grads])
+        found = [grads[0].new_zeros((), dtype=torch.float32)] * len(grads)
+        for dtype in dict.fromkeys(grad.dtype for grad in grads):  # those alike are one call
+            places = [n for n, g in enumerate(grads) if g.dtype == dtype and g.numel()]
+            alike = [grads[n] for n in places]
+            norms = torch._foreach_norm(alike, math.inf, dtype=torch.float32) if alike else ()  # pyright: ignore[reportPrivateImportUsage]
+            for place, norm in zip(places, norms, strict=True):
+                found[place] = norm
+        return torch.stack(found)
 
     def excesses(self, updates: Sequence[Update], group: Group) -> Float[Tensor, " tensors"]:
         """Return `Update.excess` of every tensor."""
@@ -204,6 +207,13 @@ def find_peaks(
     if all(parameter in known for parameter in parameters):
         return [known[parameter] for parameter in parameters]
     return over_processes(finder.peaks(updates), parameters, dist.ReduceOp.MAX).tolist()
+
+
+def _peak(grad: Tensor) -> Float[Tensor, ""]:
+    if not grad.numel():
+        return grad.new_zeros((), dtype=torch.float32)
+    low, high = torch.aminmax(grad)
+    return torch.maximum(-low, high).float()
 
 
 def _same_layout(one: Tensor, other: Tensor) -> bool:

@@ -39,6 +39,8 @@ class RunningStatistics:
     @torch.no_grad()
     def finish(self, world: World, *, keep: bool) -> None:
         """Move the statistics by what the step has read, or put them back as they were."""
+        if keep and self._norms:
+            self._share(world)
         for norm, momentum, before in zip(self._norms, self._momentum, self._before, strict=True):
             assert momentum is not None
             norm.momentum = momentum
@@ -48,9 +50,18 @@ class RunningStatistics:
                     case "num_batches_tracked":
                         now.copy_(old + int(keep))
                     case _ if keep:
-                        now.copy_(_moved(old, world.sum_(now) / world.size, momentum))
+                        now.copy_(_moved(old, now, momentum))
                     case _:
                         now.copy_(old)
+
+    def _share(self, world: World) -> None:
+        """Replace what was read by its mean over the processes, in one collective call."""
+        if world.size == 1:
+            return
+        buffers = [b for norm in self._norms for b in norm.buffers() if b.is_floating_point()]
+        mean = world.sum_(torch.cat(buffers)) / world.size
+        for buffer, part in zip(buffers, mean.split([len(b) for b in buffers]), strict=True):
+            buffer.copy_(part)
 
     def _weigh(self, momentum: float) -> None:
         for norm in self._norms:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from bifocal.errors import CheckpointError
 from bifocal.optim.spread import local, own_rows, whole
+from bifocal.optim.statistics import ON_THE_CPU
 from bifocal.pretrained import WEIGHTS, check_state
 from bifocal.train.folders import fault, one_message, whole_folder, write_sealed
 from bifocal.train.sharding import load_whole
@@ -112,7 +113,7 @@ def restore(run: Run, folder: Path) -> None:
         kind, _, name = key.partition("/")
         parameter = parameters[name]
         layout = tensor
-        if tensor.shape == parameter.shape:
+        if kind not in ON_THE_CPU:
             layout, tensor = local(parameter), own_rows(tensor, parameter)
         copied = torch.empty_like(layout, dtype=tensor.dtype).copy_(tensor)
         run.optimizer.state[parameter][kind] = copied
@@ -131,7 +132,7 @@ def _statistics(run: Run, *, keep: bool) -> dict[str, Tensor]:
         for kind, value in run.optimizer.state.get(parameter, {}).items():
             put_together = whole(value, parameter)
             if keep:
-                found[f"{kind}/{name}"] = put_together
+                found[f"{kind}/{name}"] = put_together.cpu()  # all of them might not fit a device
     return found
 
 

@@ -104,9 +104,10 @@ def pictures(run: Run, chunk: Batch) -> tuple[Tensor, Tensor | None]:
 
 
 def _read(run: Run, chunk: Batch) -> Features:
+    lengths = chunk.lengths.tolist()
     with autocast(run.config.train.precision, run.world.device):
         if chunk.images.ndim == 2:  # a locked tower has read them already
-            text = run.model.encode_text(chunk.tokens)
+            text = run.model.encode_text(chunk.tokens, lengths)
             return Features(chunk.images, text, run.model.logit_scale.exp(), run.model.logit_bias)
         images, kept = pictures(run, chunk)
-        return run.model.features(images, chunk.tokens, kept)
+        return run.model.features(images, chunk.tokens, kept, lengths)

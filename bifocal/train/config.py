@@ -22,7 +22,6 @@ from pydantic import (
 from bifocal.data.sources import CACHE_GB, Spec
 from bifocal.inputs.preprocess import OPENAI_MEAN, OPENAI_STD, Augment
 from bifocal.inputs.prompts import PHOTO
-from bifocal.loss.tiled import SIDE
 from bifocal.model.clip import MAX_LOGIT_SCALE
 from bifocal.model.config import CLIPConfig, Objective, VisionTransformerConfig
 from bifocal.optim.statistics import Statistics
@@ -127,9 +126,9 @@ class LossConfig(Settings):
     sharing: bool = False
     """Whether pairs with the same picture or caption count as each other's partners; contrastive
     losses only."""
-    tile: NonNegativeInt = SIDE
-    """Side of the tiles of a contrastive loss's similarity matrix; 0 computes it whole, the plain
-    way."""
+    tile: NonNegativeInt | None = None
+    """Side of the tiles of a contrastive loss's similarity matrix, by default what suits the
+    device; 0 computes it whole, the plain way."""
     learn_temperature: bool = True
     """Whether the temperature is learned; else it stays at model.init_temperature, or at what
     `init` brings."""

@@ -14,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bifocal.errors import ConfigError
-from bifocal.loss.tiled import SIDE
+from bifocal.loss.tiled import SIDE, side_of
 from bifocal.optim.statistics import Statistics
 from bifocal.train.config import RunConfig
 from bifocal.train.rehearsal import DeviceType, Towers
@@ -135,7 +135,7 @@ def setup_of(
     Args:
         config: the run.
         devices: that share its batch.
-        length: tokens of the longest caption of a batch; None for the whole context.
+        length: tokens of a caption, on average; None for the whole context.
         device: by whose rules autocast goes.
 
     Raises:
@@ -164,7 +164,7 @@ def setup_of(
         devices=devices,
         chunk_size=train.chunk_size,
         statistics=optim.statistics,
-        tile=config.loss.tile,
+        tile=side_of(torch.device(device)) if config.loss.tile is None else config.loss.tile,
         average=bool(optim.average_decay),
         shard=train.shard,
     )

@@ -26,9 +26,8 @@ TILES = 4
 HEADROOM = 0.1
 """Share of a device's memory that is left to what a rehearsal cannot see: the driver, workspaces
 of convolutions, and what the allocator wastes."""
-SMALLEST, STRAIGHT = 2, 32
-"""Chunks from which the largest is searched: BatchNorm needs two pairs; beyond the second, memory
-grows in a straight line."""
+SMALLEST = 2
+"""Pairs of a chunk, which BatchNorm needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +108,19 @@ def largest_chunk(setup: Setup, memory: float) -> int | None:
     def excess(chunk: int) -> float:
         return footprint(replace(setup, chunk_size=chunk)).peak - limit
 
-    if excess(setup.local) <= 0:
+    found = {setup.local: excess(setup.local)}
+    if found[setup.local] <= 0:
         return setup.local
-    # A loss may hold the most up to some chunk; from there on memory grows in a straight line, but
-    # for its first few pairs, so that secants end quickly.
-    last = setup.local - 1
-    found = {chunk: excess(chunk) for chunk in (SMALLEST, min(STRAIGHT, last)) if chunk <= last}
-    while len(found) >= 2:
+    fits, exceeds, guess = SMALLEST - 1, setup.local, SMALLEST
+    while exceeds - fits > 1:
+        found[guess] = excess(guess)
+        fits, exceeds = (guess, exceeds) if found[guess] <= 0 else (fits, guess)
         (first, at_first), (second, at_second) = list(found.items())[-2:]
         slope = (at_second - at_first) / (second - first)
-        guess = last if slope <= 0 else int(second - at_second / slope)
-        guess = min(max(SMALLEST, guess), last)
-        if guess in found or (slope <= 0 < at_second):
-            break
-        found[guess] = excess(guess)
-    return max((chunk for chunk, over in found.items() if over <= 0), default=None)
+        # Memory grows in a straight line, but for chunks beside which a loss holds more.
+        guess = int(second - at_second / slope) if slope > 0 else (fits + exceeds) // 2
+        guess = min(max(guess, fits + 1), exceeds - 1)
+    return fits if fits >= SMALLEST else None
 
 
 def _resident(setup: Setup) -> tuple[int, int, int]:

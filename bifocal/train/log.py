@@ -74,7 +74,7 @@ class MetricsLog:
             "lr": metrics.lr,
             "grad_norm": metrics.grad_norm,
             "pairs_per_second": self._pairs / (now - self._since),
-            "text_length": metrics.tokens / metrics.pairs,
+            "text_length": metrics.tokens / len(metrics.keys),
             "pairs": run.cursor.position,
             "skipped": run.skips.counts.total(),
             "truncated": run.skips.truncated,

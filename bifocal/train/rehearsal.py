@@ -194,7 +194,7 @@ def _read(
     # The rules of a CPU are those of every device, but for what _rules lays on top.
     dtype = DTYPES[towers.precision]
     with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
-        return model.features(pixels, tokens, kept)
+        return model.features(pixels, tokens, kept, [towers.length] * len(tokens))
 
 
 def _differentiate(features: Features) -> None:

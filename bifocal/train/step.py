@@ -28,7 +28,7 @@ BUCKET = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class StepMetrics:
-    """What one step reports: but for `keys`, the same in every process."""
+    """What one step reports: but for `tokens` and `keys`, the same in every process."""
 
     step: int
     loss: float
@@ -38,7 +38,7 @@ class StepMetrics:
     pairs: int
     """Of the whole batch."""
     tokens: int
-    """Ids that the text tower read for them, padding to the longest caption included."""
+    """Ids of this process's captions, each up to its end-of-text."""
     keys: tuple[str, ...]
     """Of this process's pairs."""
     applied: bool
@@ -53,6 +53,7 @@ def train_step(run: Run, batch: Batch, loss_fn: Loss) -> StepMetrics:
     """
     model, world, config = run.model, run.world, run.config
     model.zero_grad(set_to_none=True)
+    sharing = batch.sharing(world.device) if config.loss.sharing else None
     batch = batch.to(world.device)
     chunks = batch.split(config.train.chunk_size or len(batch.images))
     statistics = RunningStatistics(model)
@@ -60,15 +61,15 @@ def train_step(run: Run, batch: Batch, loss_fn: Loss) -> StepMetrics:
         loss = predict_chunks(run, chunks, statistics, loss_fn)
     else:
         features = embed_chunks(run, chunks, statistics)
-        sharing = batch.sharing() if config.loss.sharing else None
         loss, seeds = loss_fn.value_and_grad(features, world, sharing)
         backward_chunks(run, chunks, features, seeds)
     sum_gradients(model, world)
     if run.scaler:
         run.scaler.unscale_(model.parameters())
     gradients = run.optimizer.clip_gradients(config.optim.max_grad_norm)
-    lr, logit_scale = run.schedule(run.step), model.logit_scale.exp().item()
-    applied = math.isfinite(loss.item()) and math.isfinite(gradients.norm)
+    # Numbers are asked for before the step: after it they would have to wait for its end.
+    lr, logit_scale, value = run.schedule(run.step), model.logit_scale.exp().item(), loss.item()
+    applied = math.isfinite(value) and math.isfinite(gradients.norm)
     statistics.finish(world, keep=applied)
     if applied:
         for group in run.optimizer.param_groups:
@@ -79,16 +80,16 @@ def train_step(run: Run, batch: Batch, loss_fn: Loss) -> StepMetrics:
         run.updates += 1
         if run.average:
             run.average.update(model, run.updates)
-    count_step(run, loss=loss.item(), applied=applied)
+    count_step(run, loss=value, applied=applied)
     run.cursor = batch.cursor
     return StepMetrics(
         step=run.step,
-        loss=loss.item(),
+        loss=value,
         grad_norm=gradients.norm,
         lr=lr,
         logit_scale=logit_scale,
         pairs=len(batch.images) * world.size,
-        tokens=batch.tokens.numel() * world.size,
+        tokens=int(batch.lengths.sum()),
         keys=batch.keys,
         applied=applied,
     )
@@ -130,5 +131,5 @@ def sum_gradients(model: nn.Module, world: World) -> None:
 def _sum_together(gradients: list[torch.Tensor], world: World) -> None:
     flat = world.sum_(torch.cat([gradient.flatten() for gradient in gradients]))
     parts = flat.split([gradient.numel() for gradient in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
+    summed = [part.view_as(gradient) for gradient, part in zip(gradients, parts, strict=True)]
+    torch._foreach_copy_(gradients, summed)  # pyright: ignore[reportPrivateImportUsage]

@@ -69,8 +69,6 @@ def test_a_caption_sees_the_picture_and_what_is_before(tiny_vit, random_clip):
         assert (moved[4:] > 1e-4).all()
         seen = (caption_logits(model, image + 1, tokens) - logits).abs().amax(dim=(0, 2))
         assert (seen > 1e-4).all(), "every place sees the picture"
-        model.length_multiple = 16  # beyond the context of 12
-        torch.testing.assert_close(caption_logits(model, image, tokens), logits)
     with pytest.raises(ConfigError, match="captions of 13 tokens"):
         caption_logits(model, image, torch.ones(3, 13, dtype=torch.int64))
 

@@ -94,19 +94,50 @@ def test_trimmed_text_gives_the_features_of_the_whole_context(tiny_vit, lengths,
         torch.testing.assert_close(model.encode_text(tokens), whole, rtol=0, atol=1e-6)
         trimmed = tokens[:, : max(lengths)]
         torch.testing.assert_close(model.encode_text(trimmed), whole, rtol=0, atol=1e-6)
+        torch.testing.assert_close(model.encode_text(trimmed, lengths), whole, rtol=0, atol=1e-6)
+
+
+@pytest.mark.property
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_tokens_that_are_not_read_are_left_out_exactly(tiny_vit, checkpointing):
+    """Packed captions, and last blocks of one token, against every token of the context."""
+    tiny_vit = tiny_vit.model_copy(update={"text": tiny_vit.text.model_copy(update={"layers": 3})})
+    model = CLIP(tiny_vit).double()
+    model.set_gradient_checkpointing(checkpointing)
+    pictures, tokens = images(tiny_vit, 4).double(), captions([3, 12, 2, 7], 12)
+    seeds = torch.randn(2, 4, tiny_vit.embed_dim).double()
+
+    x = model.transformer(model.token_embedding(tokens) + model.positional_embedding)
+    text = (model.ln_final(x) @ model.text_projection)[range(4), tokens.argmax(dim=1)]
+    visual = model.visual
+    patches = visual.conv1(pictures).flatten(2).transpose(1, 2)
+    x = torch.cat([visual.class_embedding.expand(4, 1, -1), patches], dim=1)
+    x = visual.transformer(visual.ln_pre(x + visual.positional_embedding))
+    whole = torch.stack([visual.ln_post(x)[:, 0] @ visual.proj, text])
+    expected = torch.autograd.grad(whole, list(model.parameters()), seeds, allow_unused=True)
+
+    found = torch.stack([model.read_image(pictures), model.read_text(tokens)])
+    grads = torch.autograd.grad(found, list(model.parameters()), seeds, allow_unused=True)
+    torch.testing.assert_close(found, whole, rtol=0, atol=1e-12)
+    for (name, _), grad, plain in zip(model.named_parameters(), grads, expected, strict=True):
+        assert (grad is None) == (plain is None) == (name == "logit_scale"), name
+        if grad is not None and plain is not None:
+            torch.testing.assert_close(grad, plain, rtol=0, atol=1e-12, msg=name)
 
 
 @pytest.mark.behaviour
-def test_the_text_towers_cost_follows_the_caption(tiny_vit):
+def test_the_text_towers_cost_follows_the_words(tiny_vit):
     text = TextConfig(context_length=77, vocab_size=600, width=64, layers=4, heads=4)
     model = CLIP(tiny_vit.model_copy(update={"text": text})).eval()
 
-    def cost(length: int) -> int:
+    def cost(*lengths: int) -> int:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            model.encode_text(captions([length] * 3, 77))
+            model.encode_text(captions([*lengths], 77))
         return counter.get_total_flops()
 
-    assert cost(20) < 0.35 * cost(77)
+    assert cost(20, 20, 20) < 0.35 * cost(77, 77, 77)
+    # One long caption does not make the others long.
+    assert cost(77, 7, 7, 7) < 0.4 * cost(77, 77, 77, 77)
 
 
 @pytest.mark.property

@@ -189,7 +189,7 @@ def in_threads(size: int, work: Callable[[World], int]) -> list[int]:
     for form, (vision, chunk, _) in product(FORMS, CASES):  # before several threads ask for it
         expected(form, *reference(vision, chunk))
     shared = Threads(size)
-    worlds = [Threaded(rank, size, torch.device("cpu"), shared) for rank in range(size)]
+    worlds = [Threaded(rank, size, torch.device("cpu"), shared=shared) for rank in range(size)]
     with ThreadPoolExecutor(size) as pool:
         return list(pool.map(work, worlds))
 

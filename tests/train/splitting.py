@@ -76,7 +76,7 @@ def gradients(run: Run, batch: Batch, size: int, loss: ContrastiveLoss, share: b
     chunks = batch.split(size)
     statistics = RunningStatistics(model)
     features = embed_chunks(run, chunks, statistics)
-    sharing = batch.sharing() if share else None
+    sharing = batch.sharing(run.world.device) if share else None
     value, seeds = loss.value_and_grad(features, run.world, sharing)
     backward_chunks(run, chunks, features, seeds)
     sum_gradients(model, run.world)

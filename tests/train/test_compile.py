@@ -18,20 +18,27 @@ SCRIPT = """
 import torch
 from bifocal.model.clip import CLIP
 from bifocal.model.config import CLIPConfig, TextConfig, VisionTransformerConfig
+from torch._dynamo.utils import counters
 
 torch.set_num_threads(1)
 vision = VisionTransformerConfig(image_size=32, patch_size=8, width=32, layers=2, heads=2)
 text = TextConfig(context_length=24, vocab_size=100, width=32, layers=2, heads=2)
 config = CLIPConfig(embed_dim=16, vision=vision, text=text)
-images, tokens = torch.randn(4, 3, 32, 32), torch.randint(1, 90, (4, 11))
-tokens[:, -1] = 99
+images = torch.randn(4, 3, 32, 32)
 found = []
 for compiled in (False, True):
     model = CLIP(config)
     if compiled:
         model.compile_blocks()
-    features = model.features(images, tokens)
-    (features.image[:, 0].sum() + features.text[:, 1].sum()).backward()
+    torch.manual_seed(0)
+    for step in range(4):
+        tokens = torch.randint(1, 90, (4, 24))
+        tokens[range(4), torch.randint(2, 24, (4,))] = 99
+        model.zero_grad()
+        features = model.features(images, tokens)
+        (features.image[:, 0].sum() + features.text[:, 1].sum()).backward()
+        # The last block and the others, of pictures and of texts, however many tokens there are.
+        assert counters["stats"]["unique_graphs"] == 4 * compiled
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     found.append((features, gradients, list(model.state_dict())))
 (plain, slow, names), (fused, fast, others) = found

@@ -25,8 +25,13 @@ def ones(features: Features) -> Features:
 
 
 def transformer(tokens: int, width: int, layers: int) -> int:
-    """Four width² matrices for attention, eight for the MLP; scores and their mixture."""
-    return layers * 2 * (12 * tokens * width**2 + 2 * tokens**2 * width)
+    """Four width² matrices for attention, eight for the MLP; scores and their mixture.
+
+    Of the last block's tokens one is mixed; of the others it needs keys and values.
+    """
+    block = 12 * tokens * width**2 + 2 * tokens**2 * width
+    last = (2 * tokens + 10) * width**2 + 2 * tokens * width
+    return 2 * ((layers - 1) * block + last)
 
 
 def resnet50() -> int:
