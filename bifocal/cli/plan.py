@@ -179,8 +179,8 @@ def _settings(model: str, overrides: list[str], given: dict[str, dict[str, Any]]
 
 def _pairs(config: RunConfig, pairs: float | None) -> float | None:
     """Return the pairs that the whole run reads, where it is known."""
-    if pairs is not None and config.train.epochs is not None:
-        return pairs * config.train.epochs
     if config.train.steps is not None:
         return float(config.train.steps * config.data.batch_size)
+    if pairs is not None and config.train.epochs is not None:
+        return pairs * config.train.epochs
     return None

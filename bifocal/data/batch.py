@@ -29,6 +29,8 @@ class Batch:
     positions: Int[Tensor, " batch"]
     """Where each pair stands in the run, whatever sample stands there."""
     cursor: Cursor
+    samples: tuple[int, ...] = ()
+    """Which of the source each is, where it came from one; names may occur in every shard."""
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch with its tensors, but for `lengths`, on `device`."""
@@ -57,6 +59,7 @@ class Batch:
             keys=self.keys[rows],
             positions=self.positions[rows],
             cursor=self.cursor,
+            samples=self.samples[rows],
         )
 
     def sharing(self, device: torch.device) -> Sharing:
@@ -66,7 +69,8 @@ class Batch:
         """
         rows = zip(self.tokens.tolist(), self.lengths.tolist(), strict=True)
         captions = ["/".join(map(str, row[:length])) for row, length in rows]  # padding apart
-        return Sharing(sent(_numbers(self.keys), device), sent(_numbers(captions), device))
+        pictures = map(str, self.samples) if self.samples else self.keys
+        return Sharing(sent(_numbers(pictures), device), sent(_numbers(captions), device))
 
 
 def _numbers(names: Iterable[str]) -> Int[Tensor, " names"]:

@@ -74,6 +74,7 @@ class Canvas:
 class _Prepared(NamedTuple):
     tokens: list[int]
     key: str
+    number: int
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Samples:
                 self.skips.saw(1, truncated)
                 # Before the next picture: this one may still lie in the scratch memory.
                 canvas.lay(row, image)
-                return _Prepared(tokens, sample.key)
+                return _Prepared(tokens, sample.key, index)
             except DataError as error:
                 self.skips.bad(self.source.place(index), str(error))
                 index = self.plan.substitute(position, attempt)
@@ -234,6 +235,7 @@ class Loader:
             keys=tuple(one.key for one in prepared),
             positions=torch.arange(mine.start, mine.stop),
             cursor=Cursor(end, self.samples.plan.identity),
+            samples=tuple(one.number for one in prepared),
         )
 
 

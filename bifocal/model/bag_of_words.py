@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from bifocal.errors import ConfigError
 from bifocal.model.clip import TwoTowers
 from bifocal.model.config import BagOfWordsConfig, CLIPConfig
+from bifocal.model.layers import TokenEmbedding
 
 
 class BagOfWords(nn.Module):
@@ -37,7 +38,7 @@ class BagOfWords(nn.Module):
         super().__init__()
         self.context_length = config.context_length
         self.vocab_size = config.vocab_size
-        self.token_embedding = nn.Embedding(config.vocab_size, config.width)
+        self.token_embedding = TokenEmbedding(config.vocab_size, config.width)
         self.text_projection = nn.Parameter(torch.empty(config.width, embed_dim))
 
     def read_text(

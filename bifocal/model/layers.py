@@ -11,12 +11,32 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from bifocal.model.config import Activation
 from bifocal.model.packing import Packed
+
+
+def look_up(
+    ids: Int[Tensor, "*ids"], table: Float[Tensor, "rows width"]
+) -> Float[Tensor, "*ids width"]:
+    """Return rows of a table, in its dtype.
+
+    A row may be used thousands of times. The gradients of its uses are added up in float32 or
+    better, and rounded once: in bfloat16 a sum stands still when it is 256 times its terms.
+    """
+    wide = torch.promote_types(table.dtype, torch.float32)
+    return F.embedding(ids, table.to(wide)).to(table.dtype)
+
+
+class TokenEmbedding(nn.Embedding):
+    """A row of numbers for every token id."""
+
+    def forward(self, input: Int[Tensor, "*ids"]) -> Float[Tensor, "*ids width"]:
+        """Return the rows of some ids; see `look_up`."""
+        return look_up(input, self.weight)
 
 
 class QuickGELU(nn.Module):

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bifocal.errors import ConfigError
 from bifocal.model.config import Activation, TextConfig
-from bifocal.model.layers import Transformer
+from bifocal.model.layers import TokenEmbedding, Transformer, look_up
 from bifocal.model.packing import pack
 
 
@@ -37,7 +36,7 @@ class TextTransformer(nn.Module):
         super().__init__()
         self.context_length = config.context_length
         self.vocab_size = config.vocab_size
-        self.token_embedding = nn.Embedding(config.vocab_size, config.width)
+        self.token_embedding = TokenEmbedding(config.vocab_size, config.width)
         self.positional_embedding = nn.Parameter(torch.empty(config.context_length, config.width))
         self.transformer = Transformer(
             config.width, config.layers, config.heads, causal=True, activation=activation
@@ -66,7 +65,7 @@ class TextTransformer(nn.Module):
         packed = pack(lengths or lengths_of(tokens), tokens.device)
         length = packed.taken.shape[1]
         ids = tokens[:, :length].flatten()[packed.places]
-        positions = F.embedding(packed.places % length, self.positional_embedding)
+        positions = look_up(packed.places % length, self.positional_embedding)
         x = self.token_embedding(ids)
         x = self.transformer(x + positions.to(x.dtype), packed, one=True)
         return self.ln_final(x) @ self.text_projection

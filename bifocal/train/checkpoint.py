@@ -74,7 +74,12 @@ def _write(run: Run, tensors: Mapping[str, Mapping[str, Tensor]], out: Path, fin
             f"cannot write the checkpoint of step {run.step}: {error}; {kept}. Free some space "
             "and run the same command again to resume"
         ) from None
-    for old in _found(out)[: -run.config.train.keep_last]:
+    # Of those of a later step none was whole, or the run would not stand here.
+    kept = [folder for folder in _found(out) if folder.name <= final.name]
+    kept = kept[-run.config.train.keep_last :]
+    for old in _found(out):
+        if old in kept:
+            continue
         with one_message(f"delete {old}"):
             shutil.rmtree(old)
 
@@ -85,7 +90,7 @@ def latest(out: Path, say: Callable[[str], None]) -> Path | None:
         damage = fault(folder, STATE)
         if damage is None:
             return folder
-        say(f"{folder} is damaged ({damage}): using the one before it")
+        say(f"{folder} is damaged ({damage}) and is passed over")
     return None
 
 

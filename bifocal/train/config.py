@@ -84,7 +84,7 @@ class NormalizeConfig(Settings):
 class OptimConfig(Settings):
     """AdamW and its schedule; paper tables 18 and 19."""
 
-    lr: PositiveFloat
+    lr: PositiveFloat = Field(allow_inf_nan=False)
     weight_decay: float = Field(default=0.2, ge=0)
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(ge=0, lt=1)
@@ -144,7 +144,7 @@ class LossConfig(Settings):
 class ScheduleConfig(Settings):
     """How long to train and what happens on the way."""
 
-    epochs: PositiveFloat | None = None
+    epochs: PositiveFloat | None = Field(default=None, allow_inf_nan=False)
     """Times that the data are seen; may be a fraction."""
     steps: PositiveInt | None = None
     """Length of the run in steps; where both are set, this one counts."""
@@ -227,14 +227,16 @@ class RunConfig(Settings):
         patches = isinstance(self.model.vision, VisionTransformerConfig)
         if self.train.patch_dropout and not patches:
             raise ValueError("train.patch_dropout needs a Vision Transformer: a ResNet has none")
-        if self.train.chunk_size == 1 and not patches:
-            raise ValueError(
-                "train.chunk_size=1 leaves BatchNorm nothing to normalise: set 2 or more"
-            )
         half = {self.optim.image_weights, self.optim.text_weights} - {"float32"}
         if half and self.train.precision == "float32":
             raise ValueError(
                 f"weights in {' and '.join(sorted(half))} need train.precision=bfloat16 or float16"
+            )
+        locked = {"image": self.optim.image_weights, "text": self.optim.text_weights}
+        if self.train.lock and locked[self.train.lock] != "float32":
+            raise ValueError(
+                f"train.lock={self.train.lock} keeps that tower as it is: leave "
+                f"optim.{self.train.lock}_weights at float32"
             )
         if self.data.image_features and self.train.lock != "image":
             raise ValueError("data.image_features stand for a locked tower: set train.lock=image")

@@ -48,10 +48,11 @@ def train(run: Run, out: Path, loss_fn: Loss, hooks: Sequence[Hook], evaluate: E
                     f"the last {run.rejected} steps up to {run.step} had no finite loss or "
                     f"gradient and were not applied; their pairs and gradients are in {out}/"
                     f"{REJECTED}. Lower optim.lr, lengthen optim.warmup_steps or set "
-                    "optim.max_grad_norm"
+                    "optim.max_grad_norm, with another out= (or without this one)"
                 )
             last = run.step == run.total_steps
-            if last or run.step % config.checkpoint_every == 0:
+            # A step that was not applied may have been made so by those before it.
+            if last or (run.step % config.checkpoint_every == 0 and not run.rejected):
                 checkpoint.save(run, out)
             if evaluation_due(run):
                 _evaluate(run, out, hooks, evaluate)

@@ -6,6 +6,8 @@ every second reading of a chunk leave out the same ones.
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -24,7 +26,9 @@ def kept_patches(
     """
     kept = max(1, round(patches * (1 - dropout)))
     places = positions[:, None] * patches + torch.arange(patches, device=positions.device)
-    order = _scrambled(places ^ (seed << 40)).argsort(dim=1, stable=True)
+    digest = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
+    start = int.from_bytes(digest, "little", signed=True)
+    order = _scrambled(places ^ start).argsort(dim=1, stable=True)
     return order[:, :kept].sort(dim=1).values
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from bifocal.data.mixed_plan import plan_of
 from bifocal.data.sample import Source
@@ -75,14 +78,34 @@ def prepare(config: RunConfig, world: World, say: Callable[[str], None]) -> Run:
         run = new_run(config, source, tokenizer, world)
         if config.init:
             start_from(run, find_model(Path(config.init)))
+        _check_together(run)
         return run
     tokenizer = Tokenizer.load(folder / TOKENIZER)
     config = with_vocabulary(config, tokenizer)
     _check_same(config, folder)
     run = new_run(config, source, tokenizer, world)
     checkpoint.restore(run, folder)
+    _check_together(run)
     say(f"resumed {folder} at step {run.step} of {run.total_steps}")
     return run
+
+
+def _check_together(run: Run) -> None:
+    """Compare where the processes stand: one that sees another folder would train on by itself.
+
+    Raises:
+        CheckpointError: they stand in different places.
+    """
+    place = f"{run.updates} {run.rejected} {run.cursor}".encode()
+    digest = int.from_bytes(hashlib.blake2b(place, digest_size=7).digest(), "little")
+    here = torch.tensor([[run.step, digest]], device=run.world.device)
+    places = run.world.gather(here).tolist()
+    if any(other != places[0] for other in places):
+        steps = ", ".join(str(step) for step, _ in places)
+        raise CheckpointError(
+            f"the processes do not stand in one place of the run, but at the steps {steps}: "
+            f"all of them must see the same files in out={run.config.out} and the same data"
+        )
 
 
 def start_from(run: Run, folder: Path) -> None:

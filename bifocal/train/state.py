@@ -20,6 +20,7 @@ from bifocal.inputs.preprocess import Preprocess, random_crop, shorter_side
 from bifocal.inputs.tokenizer import Tokenizer
 from bifocal.model.build import build_model
 from bifocal.model.clip import TwoTowers
+from bifocal.model.config import ModifiedResNetConfig
 from bifocal.model.modified_resnet import ModifiedResNet
 from bifocal.optim.adamw import AdamW
 from bifocal.optim.average import Average
@@ -86,7 +87,7 @@ class Run:
         collective call; only the leading process gets what it asks for.
         """
         leads = self.world.leads
-        if self.average is not None:
+        if self.average is not None and self.updates:
             state = self.average.weights(keep=leads)
         else:
             run = self.whole()
@@ -134,6 +135,7 @@ def new_run(config: RunConfig, source: Source, tokenizer: Tokenizer, world: Worl
             f"the vocabulary has {tokenizer.vocab_size} ids, the model reads "
             f"{config.model.text.vocab_size}: set model.text.vocab_size={tokenizer.vocab_size}"
         )
+    _check_chunks(config, world)
     model = build_model(config.model, config.seed).to(world.device)
     if isinstance(model.visual, ModifiedResNet):
         lay_channels_last(model.visual)
@@ -167,6 +169,24 @@ def new_run(config: RunConfig, source: Source, tokenizer: Tokenizer, world: Worl
         skips=Skips(config.data.max_bad),
         cursor=Cursor(0, source.identity),
     )
+
+
+def _check_chunks(config: RunConfig, world: World) -> None:
+    """Look for a chunk of one pair, of which BatchNorm would make nothing.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    normalises = isinstance(config.model.vision, ModifiedResNetConfig)
+    if not normalises or config.train.lock == "image":
+        return
+    local = config.data.batch_size // world.size
+    if local // math.ceil(local / (config.train.chunk_size or local)) < 2:
+        raise ConfigError(
+            f"{local} pairs of a process in chunks of at most {config.train.chunk_size or local} "
+            "leave one alone, and BatchNorm nothing to normalise: set another train.chunk_size or "
+            "data.batch_size"
+        )
 
 
 def _optimizer(model: TwoTowers, config: RunConfig) -> AdamW:

@@ -77,7 +77,7 @@ def test_a_flipped_bit_sends_back_to_the_checkpoint_before(configure, train, nam
     heard: list[str] = []
     run = train(broken, say=heard.append)
     assert "step-00000006 is damaged" in heard[0]
-    assert "using the one before it" in heard[0]
+    assert "is passed over" in heard[0]
     assert "resumed" in heard[1]
     assert "step 4 of 6" in heard[1]
     assert run.step == 6
@@ -87,6 +87,23 @@ def test_a_flipped_bit_sends_back_to_the_checkpoint_before(configure, train, nam
     assert not heard
     good = Path(whole.out) / "checkpoints/step-00000006/model.safetensors"
     assert (newest / "model.safetensors").read_bytes() == good.read_bytes()
+
+
+@pytest.mark.behaviour
+def test_damaged_checkpoints_do_not_push_out_new_ones(configure, train):
+    config = configure("train.steps=8", "train.keep_last=3", "train.checkpoint_every=2")
+    train(config)
+    for step in (6, 8):
+        (Path(config.out) / f"checkpoints/step-0000000{step}/state.json").write_text("{}")
+    run = prepare(config.model_copy(deep=True), World(), print)
+    assert run.step == 4
+    run.config.train.__dict__["keep_last"] = 1
+    run.step = 5
+    checkpoint.save(run, Path(config.out))
+    assert folders(config.out) == ["step-00000005"]
+    found = checkpoint.latest(Path(config.out), print)
+    assert found is not None
+    assert found.name == "step-00000005"
 
 
 @pytest.mark.behaviour

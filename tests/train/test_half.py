@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from bifocal import pretrained
 from bifocal.cli.train import train_run
 from bifocal.errors import ConfigError
 from bifocal.loss.softmax import SoftmaxLoss
+from bifocal.model.clip import CLIP
 from bifocal.train.prepare import prepare
 from bifocal.train.step import train_step
 from bifocal.world import World
@@ -75,6 +77,36 @@ def test_overflow_in_float16_is_mended_and_not_counted(configure):
     assert run.scaler.scale < 2.0**24
     assert run.updates == sum(applied)
     assert run.rejected == 0
+
+
+@pytest.mark.behaviour
+def test_overflow_is_not_counted_as_it_happens(configure):
+    run = prepare(configure("train.precision=float16"), World(), print)
+    assert run.scaler is not None
+    run.scaler.scale = 2.0**24
+    batches = iter(run.loader())
+    assert not train_step(run, next(batches), Loud()).applied
+    batches.close()
+    assert run.rejected == 0
+
+
+@pytest.mark.property
+def test_gradients_of_embeddings_in_bfloat16_are_added_up_in_float32(tiny_vit):
+    model = CLIP(tiny_vit)
+    tokens = torch.randint(1, 598, (4096, 6))
+    tokens[:, 0], tokens[:, -1] = 598, 599
+    seeds = torch.randn(4096, tiny_vit.embed_dim) + 1
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        half = copy.deepcopy(model)
+        for table in (half.token_embedding.weight, half.positional_embedding):
+            table.data = table.data.bfloat16().to(dtype)
+        half.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            half.read_text(tokens).float().backward(seeds)
+        found.append((half.token_embedding.weight.grad, half.positional_embedding.grad))
+    for plain, short in zip(*found, strict=True):
+        assert (short.float() - plain).norm() < 0.02 * plain.norm()
 
 
 class Loud(SoftmaxLoss):

@@ -86,6 +86,23 @@ def test_a_locked_tower_stays_bit_for_bit(configure, trained, train, model, towe
 
 
 @pytest.mark.behaviour
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_a_locked_tower_is_not_rounded(configure, trained, tower):
+    options = ("train.precision=bfloat16", f"train.lock={tower}", f"init={trained('vit')}")
+    with pytest.raises(ConfigError, match=f"leave optim.{tower}_weights at float32"):
+        configure(*options, f"optim.{tower}_weights=bfloat16")
+
+
+@pytest.mark.behaviour
+def test_before_the_first_step_the_average_is_the_model(configure, trained):
+    first = trained("vit")
+    run = prepare(configure(f"init={first}", "optim.average_decay=0.9"), World(), print)
+    before = pretrained.load(first).model.state_dict()
+    for name, tensor in run.for_evaluation().model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+@pytest.mark.behaviour
 def test_nothing_is_locked_without_a_model(configure):
     with pytest.raises(ConfigError, match="set init to a trained model"):
         configure("train.lock=image")

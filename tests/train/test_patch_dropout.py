@@ -22,7 +22,8 @@ def test_patches_are_a_function_of_seed_and_place():
     assert torch.equal(kept, kept.sort(dim=1).values)
     assert all(len(set(row)) == 24 for row in kept.tolist())
     assert torch.equal(kept[10:20], kept_patches(positions[10:20], 49, 0.5, seed=3))
-    assert not torch.equal(kept, kept_patches(positions, 49, 0.5, seed=4))
+    for seed in (4, 2**23 + 3, 2**63 + 3, -1):
+        assert not torch.equal(kept, kept_patches(positions, 49, 0.5, seed))
 
 
 @pytest.mark.property

@@ -11,7 +11,7 @@ import pytest
 import torch
 from real_worlds import run_world
 from safetensors.torch import load_file
-from train import rejecting
+from train import apart, rejecting
 
 from bifocal.train.rejected import REJECTED
 from bifocal.world import ALONE
@@ -61,9 +61,18 @@ def test_a_rejected_step_is_told_as_by_one_process(tmp_path, spread):
     assert 0 < parameters["token_embedding.weight"]["not_finite"] < 600 * 16
 
     saved, whole = checkpoints(out), checkpoints(alone)
-    for step in range(2, rejecting.STEPS + 1):
-        moved = saved[step - 1].read_bytes() != saved[step - 2].read_bytes()
-        assert moved == (step not in rejecting.POISON)
+    good = [step for step in range(1, rejecting.STEPS + 1) if step not in rejecting.POISON]
+    for found_checkpoints in (saved, whole):
+        assert [int(path.parent.name[-8:]) for path in found_checkpoints] == good
+        assert len({path.read_bytes() for path in found_checkpoints}) == len(good)
     weights, unsplit = load_file(saved[-1]), load_file(whole[-1])
     for name, tensor in weights.items():
         torch.testing.assert_close(tensor, unsplit[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.behaviour
+def test_processes_that_see_different_checkpoints_are_refused(tmp_path):
+    rejecting.train(tmp_path / "0", ALONE, False)
+    said = run_world(2, tmp_path / "said", apart.main, tmp_path)
+    for one in said:
+        assert f"at the steps {rejecting.STEPS}, 0: all of them must see the same files" in one

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from bifocal.inputs.tokenizer import Tokenizer
 from bifocal.loss.softmax import SoftmaxLoss
 from bifocal.optim.kernel import Kernel
 from bifocal.optim.library import find_compiler
-from bifocal.train import loop
+from bifocal.train import checkpoint, loop
 from bifocal.train.prepare import prepare
 from bifocal.train.rejected import REJECTED, RejectedLog
 from bifocal.train.state import Run, new_run, steps_of
@@ -199,6 +201,42 @@ def test_what_the_norm_finds_on_the_way_is_not_looked_for_again(configure, monke
     batches = iter(run.loader())
     assert train_step(run, next(batches), SoftmaxLoss()).applied
     batches.close()
+
+
+@pytest.mark.behaviour
+def test_chunks_that_leave_one_picture_alone_are_refused(configure):
+    for options in (("train.chunk_size=1",), ("data.batch_size=5", "train.chunk_size=2")):
+        with pytest.raises(ConfigError, match="leave one alone, and BatchNorm nothing"):
+            prepare(configure(*options, model="resnet"), World(), print)
+        prepare(configure(*options, model="vit"), World(), print)
+    prepare(configure("data.batch_size=5", "train.chunk_size=3", model="resnet"), World(), print)
+
+
+@pytest.mark.behaviour
+def test_checkpoints_wait_for_a_step_that_is_applied(configure, monkeypatch):
+    config = configure("train.checkpoint_every=1", "train.max_rejected=3")
+    run, saved = prepare(config, World(), print), []
+    monkeypatch.setattr(checkpoint, "save", lambda run, out: saved.append(run.step))
+
+    class Poisoned(SoftmaxLoss):
+        def value(self, features, sharing=None):
+            return super().value(features, sharing) * (math.inf if run.step >= 2 else 1.0)
+
+    with pytest.raises(TrainingError, match=r"another out="):
+        loop.train(run, Path(config.out), Poisoned(), [], lambda run, last: {})
+    assert saved == [1, 2]
+
+
+@pytest.mark.behaviour
+def test_pictures_of_one_name_in_several_shards_are_not_shared(configure):
+    run = prepare(configure(), World(), print)
+    batch = next(iter(run.loader()))
+    assert len(set(batch.samples)) == 16
+    same = replace(batch, keys=("0000",) * 16)
+    image = same.sharing(torch.device("cpu")).image
+    assert len(image.unique()) == 16
+    part = same.split(5)[1]
+    assert part.samples == batch.samples[5:10] or part.samples == batch.samples[4:8]
 
 
 @pytest.mark.behaviour
