@@ -62,6 +62,12 @@ def train(run: Run, out: Path, loss_fn: Loss, hooks: Sequence[Hook], evaluate: E
                     f"stopped at step {run.step} of {run.total_steps}; saved {folder}. "
                     "Run the same command again to go on from there"
                 )
+        if not run.updates:
+            raise TrainingError(
+                f"none of the {run.step} steps had a finite loss and gradient, so that nothing was "
+                f"trained; their pairs and gradients are in {out}/{REJECTED}. Lower optim.lr, or "
+                "look at what the run starts from"
+            )
         _evaluate(run, out, hooks, evaluate, last=True)
 
 

@@ -20,11 +20,12 @@ folder is `out`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bifocal.errors import ConfigError
+from bifocal.errors import CheckpointError, ConfigError
 from bifocal.settings import merge, parse_override, read_toml
 from bifocal.train.config import RunConfig
 from bifocal.train.recipe import resolve_run
@@ -74,14 +75,18 @@ def load_stages(path: Path, overrides: Iterable[str]) -> list[Stage]:
         origin = str(path) if len(parts) == 1 else f"{path}, stage {number}"
         stages.append(Stage(whole, origin, number, len(parts)))
     for stage in stages[1:]:
-        _check(stage)
+        _check(stage, stages[0].table.get("init"))
     return stages
 
 
-def _check(stage: Stage) -> None:
-    """Look at the settings of a stage that cannot begin yet, but for what needs its model."""
-    table = {key: value for key, value in stage.table.items() if key != "init"}
+def _check(stage: Stage, init: object) -> None:
+    """Look at the settings of a stage that cannot begin yet, but for what needs its model.
+
+    What the first stage starts from, if from anything, stands in for it.
+    """
+    table = {**stage.table, "init": init or ""}
     for section, key in (("train", "lock"), ("data", "image_features")):
         if isinstance(table.get(section), Mapping):
             table[section] = {k: v for k, v in table[section].items() if k != key}
-    resolve_run(table, stage.origin)
+    with suppress(CheckpointError):  # gone, which the first stage can tell, or need not know
+        resolve_run(table, stage.origin)

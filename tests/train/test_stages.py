@@ -81,3 +81,17 @@ def test_a_mistake_in_a_later_stage_is_found_before_the_first_begins(recipe):
     recipe.write_text("stage = 3\n" + RECIPE)
     with pytest.raises(ConfigError, match=r"each under a line \[\[stage\]\]"):
         load_stages(recipe, [])
+
+
+@pytest.mark.behaviour
+def test_stages_may_begin_from_a_model(recipe, tmp_path):
+    recipe.write_text(RECIPE)
+    train(recipe, [f"out={tmp_path / 'first'}"])
+    recipe.write_text("[data]" + RECIPE.split("[data]")[1] + STAGES)
+    for overrides in ([f"init={tmp_path / 'first'}"], [f"init={tmp_path / 'none'}"]):
+        first, second = load_stages(recipe, [*overrides, f"out={tmp_path / 'run'}"])
+        assert f"init={first.table['init']}" == overrides[0]
+        assert second.table["init"] == str(tmp_path / "run/stage-1")
+    recipe.write_text(recipe.read_text() + "model.patch_size = 5\n")
+    with pytest.raises(ConfigError, match=r"stage 2, model: unknown setting 'patch_size'"):
+        load_stages(recipe, [f"init={tmp_path / 'first'}"])

@@ -228,6 +228,18 @@ def test_checkpoints_wait_for_a_step_that_is_applied(configure, monkeypatch):
 
 
 @pytest.mark.behaviour
+def test_a_run_of_which_no_step_was_applied_is_no_success(configure):
+    class Infinite(SoftmaxLoss):
+        def value(self, features, sharing=None):
+            return super().value(features, sharing) * math.inf
+
+    config = configure("train.steps=3")
+    run = prepare(config, World(), print)
+    with pytest.raises(TrainingError, match="none of the 3 steps had a finite loss"):
+        loop.train(run, Path(config.out), Infinite(), [], lambda run, last: {})
+
+
+@pytest.mark.behaviour
 def test_pictures_of_one_name_in_several_shards_are_not_shared(configure):
     run = prepare(configure(), World(), print)
     batch = next(iter(run.loader()))
