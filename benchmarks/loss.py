@@ -1,6 +1,8 @@
 """Time and memory of the contrastive loss by batch size: by tiles beside the whole matrix.
 
-    python -m benchmarks.loss [--sizes 1024 4096 8192 32768] [--embed-dim 512]
+    [PEERS/bin/]python -m benchmarks.loss [--sizes 1024 4096 8192 32768] [--embed-dim 512]
+
+Where open_clip is installed (the peers' environment) its losses take part, on the same features.
 
 Each measurement has a process of its own. "peak" is what the process grew by beyond the features
 and their gradients, by the system's own account; the time is the median of three calls after one.
@@ -10,12 +12,14 @@ The plain form is left out where its matrices alone would not fit into half of t
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import resource
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -25,14 +29,46 @@ from bifocal.loss.objective import ContrastiveLoss
 from bifocal.loss.sigmoid import SigmoidLoss
 from bifocal.loss.softmax import SoftmaxLoss
 from bifocal.loss.tiled import TiledSigmoidLoss, TiledSoftmaxLoss
-from bifocal.types import Features
+from bifocal.types import Features, Sharing
+from bifocal.world import ALONE, World
 
-LOSSES: dict[str, type[ContrastiveLoss]] = {
+
+class OpenClipLoss:
+    """A loss of open_clip's through autograd, with what `ContrastiveLoss` promises of one process.
+
+    Args:
+        name: of the class, ClipLoss or SigLipLoss.
+    """
+
+    def __init__(self, name: str) -> None:
+        import open_clip  # of the peers' environment
+
+        self._loss = getattr(open_clip.loss, name)()
+        self._biased = name == "SigLipLoss"
+
+    def value_and_grad(
+        self, features: Features, world: World = ALONE, sharing: Sharing | None = None
+    ) -> tuple[torch.Tensor, Features]:
+        """Return the loss and its gradients."""
+        given = [features.image, features.text, features.logit_scale]
+        if self._biased:
+            assert features.logit_bias is not None
+            given.append(features.logit_bias)
+        leaves = [tensor.detach().requires_grad_() for tensor in given]
+        loss = self._loss(*leaves)
+        return loss.detach(), Features(*torch.autograd.grad(loss, leaves))
+
+
+LOSSES: dict[str, Callable[[], ContrastiveLoss]] = {
     "softmax plain": SoftmaxLoss,
+    "softmax open_clip": lambda: OpenClipLoss("ClipLoss"),
     "softmax tiled": TiledSoftmaxLoss,
     "sigmoid plain": SigmoidLoss,
+    "sigmoid open_clip": lambda: OpenClipLoss("SigLipLoss"),
     "sigmoid tiled": TiledSigmoidLoss,
 }
+if not importlib.util.find_spec("open_clip"):
+    LOSSES = {name: make for name, make in LOSSES.items() if "open_clip" not in name}
 PLAIN_MATRICES = 5
 """Matrices of N² numbers that the plain form holds at once: logits, softmaxes, gradients."""
 
@@ -72,7 +108,7 @@ def fits(name: str, size: int) -> bool:
 
 
 def main() -> None:
-    """Print a table, each tiled form beside its plain one."""
+    """Print a table, each form beside its plain one."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[1024, 4096, 8192, 32768])
     parser.add_argument("--embed-dim", type=int, default=512)
@@ -82,13 +118,13 @@ def main() -> None:
         name, size = options.one
         print(json.dumps(measure(name, int(size), options.embed_dim)))
         return
-    print(f"{'batch':>7}  {'loss':<14} {'seconds':>9} {'peak MB':>9} {'time to plain':>14}")
+    print(f"{'batch':>7}  {'loss':<17} {'seconds':>9} {'peak MB':>9} {'time to plain':>14}")
     for size in options.sizes:
         plain = None
         for name in LOSSES:
             if not fits(name, size):
                 matrices = PLAIN_MATRICES * 4 * size**2 / 1e9
-                print(f"{size:7}  {name:<14} needs about {matrices:.0f} GB")
+                print(f"{size:7}  {name:<17} needs about {matrices:.0f} GB")
                 plain = None
                 continue
             command = [sys.executable, "-m", "benchmarks.loss", "--one", name, str(size)]
@@ -98,7 +134,7 @@ def main() -> None:
             seconds, megabytes = found["seconds"], found["bytes"] / 1e6
             plain = seconds if "plain" in name else plain
             ratio = f"{seconds / plain:14.2f}" if plain else ""
-            print(f"{size:7}  {name:<14} {seconds:9.3f} {megabytes:9.0f} {ratio}")
+            print(f"{size:7}  {name:<17} {seconds:9.3f} {megabytes:9.0f} {ratio}")
 
 
 if __name__ == "__main__":
