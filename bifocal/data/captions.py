@@ -10,8 +10,10 @@ from __future__ import annotations
 import io
 import json
 import re
+import threading
 import tokenize
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,9 @@ MAX_CHARACTERS = 4096
 endless word takes time that grows with its square, hence not many more."""
 NUMBERS = "biuf"
 """Kinds of a numpy array that labels may have."""
+TRIES = 10
+"""Of reading a header; see `_header`."""
+_ONE_PARSER = threading.Lock()
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -141,9 +146,7 @@ def _of_array(raw: bytes, classes: int) -> tuple[int, ...]:
     file = io.BytesIO(raw)
     try:
         # numpy's header is a Python literal: whatever reading one may raise, and no more is read.
-        version = np.lib.format.read_magic(file)
-        read_header = _HEADERS[version]
-        shape, _, dtype = read_header(file)
+        shape, dtype = _header(file)
         array = np.frombuffer(raw, dtype, offset=file.tell()) if dtype.kind in NUMBERS else None
     except _HEADER_FAULTS:
         raise DataError("damaged array of labels") from None
@@ -152,6 +155,22 @@ def _of_array(raw: bytes, classes: int) -> tuple[int, ...]:
     if len(array) != classes:
         raise DataError("damaged array of labels")
     return tuple(np.flatnonzero(array > 0).tolist())
+
+
+def _header(file: io.BytesIO) -> tuple[tuple[int, ...], np.dtype]:
+    """Return shape and type of an array, and leave the file where its numbers begin.
+
+    Python's parser counts its depth for all threads together (cpython#106905): one may be told that
+    it went wrong because another was at work, and asks again.
+    """
+    read_header = _HEADERS[np.lib.format.read_magic(file)]
+    begin = file.tell()
+    for _ in range(TRIES):
+        with suppress(SystemError), _ONE_PARSER:
+            shape, _, dtype = read_header(file)
+            return shape, dtype
+        file.seek(begin)
+    raise ValueError("no header can be read")
 
 
 def _json(raw: bytes) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bifocal.data import captions
 from bifocal.data.captions import MAX_CHARACTERS, CaptionReader, stripped
 from bifocal.errors import DataError
 from bifocal.inputs.tokenizer import Tokenizer
@@ -172,3 +173,20 @@ def test_an_array_that_is_damaged_anywhere_is_labels_or_a_data_error(place, dama
     raw = raw[: place % len(raw)] + damage + raw[place % len(raw) + len(damage) :]
     with contextlib.suppress(DataError):
         assert set(SEVERAL.labels({"npy": raw})) <= {0, 1, 2}
+
+
+@pytest.mark.behaviour
+def test_a_parser_that_other_threads_have_confused_is_asked_again(monkeypatch):
+    file = io.BytesIO()
+    np.save(file, np.array([0, 1, 0, 1]))
+    read, faults = captions._HEADERS[1, 0], [SystemError("AST constructor")] * 3
+
+    def confused(file: io.BytesIO) -> object:
+        found = read(file)
+        if faults:
+            raise faults.pop()
+        return found
+
+    monkeypatch.setitem(captions._HEADERS, (1, 0), confused)
+    assert captions._of_array(file.getvalue(), 4) == (1, 3)
+    assert not faults
