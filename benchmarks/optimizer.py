@@ -1,18 +1,21 @@
 """Memory and time of an optimizer's step: bifocal's AdamW in every format beside torch's fused one.
 
-    python -m benchmarks.optimizer [--model ViT-B/32] [--steps 5] [--rounds 2]
+    python -m benchmarks.optimizer [--model ViT-B/32] [--turns 15]
 
 The parameters have the model's shapes and random values, the gradients are random and stay the
-same; every optimizer moves them on the CPU, one after the other, in turns. Bytes are counted over
-weights, gradients and state, times are the fastest of all turns: of a step alone, and of what a
-trainer does, which measures the norm of the gradients and then steps (torch's optimizers by
-`torch.nn.utils.get_total_norm`). "Compiled" is what `train.compile` sets.
+same. Every optimizer takes turns with torch's fused one, as what a machine's memory gives changes
+within a minute. Bytes are counted over weights, gradients and state; times are medians, ratios
+medians of those of the turns: of a step alone, and of what a trainer does, which measures the norm
+of the gradients and then steps (torch's optimizers by `torch.nn.utils.get_total_norm`). "Compiled"
+is what `train.compile` sets.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -78,37 +81,78 @@ ON_A_CPU: dict[str, Callable[[Named], torch.optim.Optimizer]] = {
 }
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What an optimizer costs beside torch's fused one."""
+
+    size: float
+    """Bytes a parameter."""
+    step: float
+    """Seconds of a step alone."""
+    step_ratio: float
+    both: float
+    """Seconds of a step with the norm before it."""
+    both_ratio: float
+
+
+class Subject:
+    """An optimizer with parameters of its own, and their gradients."""
+
+    def __init__(
+        self,
+        make: Callable[[Named], torch.optim.Optimizer],
+        shapes: dict[str, torch.Size],
+        device: torch.device,
+    ) -> None:
+        named = [
+            (name, nn.Parameter(0.02 * torch.randn(shape, device=device)))
+            for name, shape in shapes.items()
+        ]
+        self.optimizer = make(named)
+        self.weights = [parameter for _, parameter in named]
+        for weight in self.weights:
+            weight.grad = torch.randn_like(weight).mul_(1e-3)
+
+    def step(self) -> None:
+        """Step alone."""
+        self.optimizer.step()
+
+    def both(self) -> None:
+        """Measure the norm and step."""
+        if isinstance(self.optimizer, AdamW):
+            self.optimizer.step(peaks=self.optimizer.clip_gradients().peaks)
+            return
+        gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+        torch.nn.utils.get_total_norm(gradients).item()
+        self.optimizer.step()
+
+    def size(self) -> float:
+        """Return the bytes a parameter of weights, gradients and state."""
+        gradients = (weight.grad for weight in self.weights)
+        held = [*self.weights, *gradients, *states(self.optimizer)]
+        size = sum(tensor.numel() * tensor.element_size() for tensor in held if tensor is not None)
+        return size / sum(weight.numel() for weight in self.weights)
+
+
 def measure(
-    make: Callable[[Named], torch.optim.Optimizer],
-    model: str,
-    steps: int,
-    device: torch.device | None = None,
-) -> tuple[float, float, float]:
-    """Return (bytes a parameter, seconds of the fastest step, those of norm and step together)."""
-    device = device or torch.device("cpu")
+    make: Callable[[Named], torch.optim.Optimizer], model: str, turns: int, device: torch.device
+) -> Cost:
+    """Let an optimizer and torch's fused one move a model's parameters in turns."""
     with torch.device("meta"):
         shapes = {name: p.shape for name, p in CLIP(zoo.config(model)).named_parameters()}
-    named = [
-        (name, nn.Parameter(0.02 * torch.randn(shape, device=device)))
-        for name, shape in shapes.items()
-    ]
-    optimizer = make(named)
-    for _, parameter in named:
-        parameter.grad = torch.randn_like(parameter).mul_(1e-3)
-    weights = [parameter for _, parameter in named]
-
-    def measured_step() -> None:
-        if isinstance(optimizer, AdamW):
-            optimizer.step(peaks=optimizer.clip_gradients().peaks)
-        else:
-            torch.nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None]).item()
-            optimizer.step()
-
-    alone = min(timed(optimizer.step, device) for _ in range(steps + 1))
-    measured = min(timed(measured_step, device) for _ in range(steps + 1))
-    held = [*weights, *(p.grad for p in weights), *states(optimizer)]
-    size = sum(tensor.numel() * tensor.element_size() for tensor in held if tensor is not None)
-    return size / sum(p.numel() for p in weights), alone, measured
+    subject, fused = Subject(make, shapes, device), Subject(torch_fused, shapes, device)
+    calls = subject.step, fused.step, subject.both, fused.both
+    for call in calls:
+        call()
+    times = [[timed(call, device) for call in calls] for _ in range(turns)]
+    step, _, both, _ = (statistics.median(column) for column in zip(*times, strict=True))
+    return Cost(
+        size=subject.size(),
+        step=step,
+        step_ratio=statistics.median(own / other for own, other, _, _ in times),
+        both=both,
+        both_ratio=statistics.median(own / other for _, _, own, other in times),
+    )
 
 
 def states(optimizer: torch.optim.Optimizer) -> Iterable[Tensor]:
@@ -118,24 +162,15 @@ def states(optimizer: torch.optim.Optimizer) -> Iterable[Tensor]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="ViT-B/32", choices=zoo.names())
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=15)
     options = parser.parse_args()
-    found: dict[str, list[tuple[float, float, float]]] = {}
-    for _ in range(options.rounds):
-        for name, make in (CASES | ON_A_CPU).items():
-            found.setdefault(name, []).append(measure(make, options.model, options.steps))
-    least = {
-        name: [min(column) for column in zip(*rows, strict=True)] for name, rows in found.items()
-    }
     print(f"{options.model}, {torch.get_num_threads()} threads")
     print(f"{'':35} {'B/parameter':>11} {'step':>17} {'norm and step':>19}")
-    for name, (size, *seconds) in least.items():
-        columns = [
-            f"{1e3 * time:8.1f} ms {time / reference:5.2f}x"
-            for time, reference in zip(seconds, least["torch fused"][1:], strict=True)
-        ]
-        print(f"{name:35} {size:11.2f} {columns[0]} {columns[1]:>19}")
+    for name, make in (CASES | ON_A_CPU).items():
+        found = measure(make, options.model, options.turns, torch.device("cpu"))
+        step = f"{1e3 * found.step:8.1f} ms {found.step_ratio:5.2f}x"
+        both = f"{1e3 * found.both:8.1f} ms {found.both_ratio:5.2f}x"
+        print(f"{name:35} {found.size:11.2f} {step} {both:>19}", flush=True)
 
 
 if __name__ == "__main__":

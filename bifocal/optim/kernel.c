@@ -15,12 +15,14 @@
 
 enum format { FLOAT32, BFLOAT16, FLOAT16 };
 
-#define LINE 64  /* elements that may share a line of a cache */
-#define RUN 128   /* elements that are read at a time; few enough for the fastest cache */
+#define LINE 64   /* elements that may share a line of a cache */
+#define LANES 32  /* sums that grow side by side, as an addition takes several cycles */
+#define RUN 128   /* elements that are asked for at a time */
 #define AHEAD 256 /* elements; a processor does not look beyond the end of a page by itself */
 #define INLINE static inline __attribute__((always_inline))
 
-/* An array, what of it is rounded how: `cuts` holds a place in the deck for every block. */
+/* An array, what of it is rounded how: `cuts` holds a place in the deck for every block, of
+   16 bits; in float16 alone it is kept over a scale. */
 struct stored {
     void *restrict data;
     int32_t format;
@@ -86,28 +88,33 @@ INLINE float of_bfloat16(uint16_t half)
     return float_of((uint32_t)half << 16);
 }
 
-/* Return elements begin … begin + count - 1, at most RUN, in float32: where they are, or in `room`. */
-INLINE const float *wide(const void *from, enum format format, int64_t begin, int64_t count,
-                         float *restrict room)
+/* Make elements begin … begin + count - 1, at most RUN, ready for `get`: ask the memory for those
+   that come AHEAD; float16 is widened by the processor's own instruction, eight at a time. */
+INLINE void prepare(const void *from, enum format format, int64_t begin, int64_t count,
+                    float *restrict room)
 {
     const int64_t size = format == FLOAT32 ? sizeof(float) : sizeof(uint16_t);
     const char *data = (const char *)from + begin * size;
     for (int64_t byte = 0; byte < RUN * size; byte += 64)
         __builtin_prefetch(data + AHEAD * size + byte);
-    if (format == FLOAT32)
-        return (const float *)data;
+    if (format != FLOAT16)
+        return;
     const uint16_t *restrict halves = (const uint16_t *)data;
     int64_t i = 0;
-    if (format == BFLOAT16)
-        for (; i < count; i++)
-            room[i] = of_bfloat16(halves[i]);
 #ifdef __F16C__
     for (; i + 8 <= count; i += 8)
         _mm256_storeu_ps(room + i, _mm256_cvtph_ps(_mm_loadu_si128((const void *)(halves + i))));
 #endif
     for (; i < count; i++)
         room[i] = of_float16(halves[i]);
-    return room;
+}
+
+/* Return element begin + i of what was prepared from `begin` on. */
+INLINE float get(const void *from, enum format format, int64_t begin, int64_t i, const float *room)
+{
+    if (format == FLOAT32)
+        return ((const float *)from)[begin + i];
+    return format == FLOAT16 ? room[i] : of_bfloat16(((const uint16_t *)from)[begin + i]);
 }
 
 /* Store a number as one of its two neighbours in a format. */
@@ -117,9 +124,18 @@ INLINE void put(const struct stored *to, enum format format, int64_t i, float va
         ((float *)to->data)[i] = value;
         return;
     }
-    const float scaled = value * to->write[0] * to->write[1];
     uint16_t *data = to->data;
-    data[i] = format == BFLOAT16 ? to_bfloat16(scaled, noise) : to_float16(scaled, noise >> 3);
+    if (format == BFLOAT16)
+        data[i] = to_bfloat16(value, noise);
+    else
+        data[i] = to_float16(value * to->write[0] * to->write[1], noise >> 3);
+}
+
+/* Return the numbers of a block: any, where nothing is rounded. */
+INLINE const uint16_t *hand(const struct step *s, const struct stored *to, enum format format,
+                            int64_t block)
+{
+    return format == FLOAT32 ? s->deck : s->deck + to->cuts[block];
 }
 
 /* Move elements begin … end - 1, all of one block. */
@@ -129,30 +145,34 @@ INLINE void move_block(const struct step *s, int64_t begin, int64_t end, enum fo
     const struct stored weight = s->weight, first = s->first, second = s->second;
     const int64_t block = (s->here + begin) / BLOCK;
     const int64_t place = s->here + begin - block * BLOCK; /* of the first one, in its block */
-    const uint16_t *restrict of_weight = s->deck + weight.cuts[block] + place;
-    const uint16_t *restrict of_first = s->deck + first.cuts[block] + place;
-    const uint16_t *restrict of_second = s->deck + second.cuts[block] + place;
+    const uint16_t *restrict of_weight = hand(s, &weight, weights, block) + place;
+    const uint16_t *restrict of_first = hand(s, &first, averages, block) + place;
+    const uint16_t *restrict of_second = hand(s, &second, averages, block) + place;
     const int near = s->rise_first < 0.5f; /* lerp starts from the nearer end */
     const float share = near ? s->rise_first : s->rise_first - 1;
 
     for (int64_t at = begin; at < end; at += RUN) {
         const int64_t count = at + RUN < end ? RUN : end - at;
         float room[4][RUN];
-        const float *restrict grads = wide(s->grad, weights, at, count, room[0]);
-        const float *kept = wide(weight.data, weights, at, count, room[1]); /* may be written to */
-        const float *firsts = wide(first.data, averages, at, count, room[2]);
-        const float *seconds = wide(second.data, averages, at, count, room[3]);
+        prepare(s->grad, weights, at, count, room[0]);
+        prepare(weight.data, weights, at, count, room[1]);
+        prepare(first.data, averages, at, count, room[2]);
+        prepare(second.data, averages, at, count, room[3]);
 
 #pragma omp simd
         for (int64_t i = 0; i < count; i++) {
-            const float g = grads[i];
-            float m = firsts[i] * first.read;
-            float v = seconds[i] * second.read;
-            if (averages == FLOAT16)
+            const float g = get(s->grad, weights, at, i, room[0]);
+            float m = get(first.data, averages, at, i, room[2]);
+            float v = get(second.data, averages, at, i, room[3]);
+            if (averages == FLOAT16) {
+                m *= first.read;
+                v *= second.read;
                 v *= v; /* its root is what is kept */
+            }
             m = fmaf(share, g - m, near ? m : g);
             v = fmaf(s->rise_second * g, g, s->decay_second * v);
-            const float moved = kept[i] * s->keep + s->rate * m / (sqrtf(v) / s->root + s->eps);
+            const float kept = get(weight.data, weights, at, i, room[1]) * s->keep;
+            const float moved = kept + s->rate * m / (sqrtf(v) / s->root + s->eps);
             const int64_t card = at - begin + i;
             put(&weight, weights, at + i, moved, of_weight[card]);
             put(&first, averages, at + i, m, of_first[card]);
@@ -209,31 +229,51 @@ struct measure {
     double peak;    /* max |g| */
 };
 
-/* Measure elements begin … end - 1; NaN of any is NaN in both. */
-static struct measure measured(const struct gradient *gradient, int64_t begin, int64_t end)
+/* Add an element to a measure. */
+INLINE void look_at(float g, double *restrict squares, uint32_t *restrict peak)
 {
-    float room[RUN];
-    double squares = 0;
-    uint32_t peak = 0;
+    const uint32_t magnitude = bits_of(g) & 0x7fffffff; /* ordered as the numbers are */
+    *peak = magnitude > *peak ? magnitude : *peak;
+    *squares += (double)g * g;
+}
+
+/* Measure elements begin … end - 1; NaN of any is NaN in both. */
+INLINE struct measure measured(const void *data, enum format format, int64_t begin, int64_t end)
+{
+    double squares[LANES] = {0};
+    uint32_t peaks[LANES] = {0};
     for (int64_t at = begin; at < end; at += RUN) {
         const int64_t count = at + RUN < end ? RUN : end - at;
-        const float *restrict g = wide(gradient->data, gradient->format, at, count, room);
-#pragma omp simd reduction(+ : squares) reduction(max : peak)
-        for (int64_t i = 0; i < count; i++) {
-            const uint32_t magnitude = bits_of(g[i]) & 0x7fffffff; /* ordered as the numbers are */
-            peak = magnitude > peak ? magnitude : peak;
-            squares += (double)g[i] * g[i];
-        }
+        float room[RUN];
+        prepare(data, format, at, count, room);
+        int64_t i = 0;
+        for (; i + LANES <= count; i += LANES)
+#pragma omp simd
+            for (int64_t lane = 0; lane < LANES; lane++)
+                look_at(get(data, format, at, i + lane, room), squares + lane, peaks + lane);
+        for (; i < count; i++)
+            look_at(get(data, format, at, i, room), squares, peaks);
     }
-    return (struct measure){squares, float_of(peak)};
+    double sum = 0;
+    uint32_t peak = 0;
+    for (int64_t lane = 0; lane < LANES; lane++) {
+        sum += squares[lane];
+        peak = peaks[lane] > peak ? peaks[lane] : peak;
+    }
+    return (struct measure){sum, float_of(peak)};
 }
 
 /* Measure one part of every gradient. */
 void measure(const struct gradient *gradients, int64_t tensors, int64_t part, int64_t parts,
              struct measure *found)
 {
-    for (const struct gradient *g = gradients; g < gradients + tensors; g++)
-        *found++ = measured(g, begin_of(g->count, part, parts), begin_of(g->count, part + 1, parts));
+    for (const struct gradient *g = gradients; g < gradients + tensors; g++) {
+        const int64_t begin = begin_of(g->count, part, parts);
+        const int64_t end = begin_of(g->count, part + 1, parts);
+        *found++ = g->format == FLOAT32    ? measured(g->data, FLOAT32, begin, end)
+                   : g->format == BFLOAT16 ? measured(g->data, BFLOAT16, begin, end)
+                                           : measured(g->data, FLOAT16, begin, end);
+    }
 }
 
 /* A gradient beside the average of its squares, which may lag behind it. */
@@ -248,18 +288,21 @@ struct lag {
 };
 
 /* Return the sum of g² / max(v̂, ε²) over elements begin … end - 1. */
-INLINE double excess(const struct lag *lag, int64_t begin, int64_t end, int rooted)
+INLINE double excess(const struct lag *lag, int64_t begin, int64_t end, enum format grads,
+                     enum format averages)
 {
     float room[2][RUN];
     double total = 0;
+    const void *grad = lag->grad.data, *second = lag->second;
     for (int64_t at = begin; at < end; at += RUN) {
         const int64_t count = at + RUN < end ? RUN : end - at;
-        const float *restrict g = wide(lag->grad.data, lag->grad.format, at, count, room[0]);
-        const float *restrict second = wide(lag->second, lag->format, at, count, room[1]);
+        prepare(grad, grads, at, count, room[0]);
+        prepare(second, averages, at, count, room[1]);
 #pragma omp simd reduction(+ : total)
         for (int64_t i = 0; i < count; i++) {
-            const float square = g[i] * g[i], stored = second[i] * lag->read;
-            const float before = rooted ? stored * stored : stored;
+            const float g = get(grad, grads, at, i, room[0]);
+            const float square = g * g, stored = get(second, averages, at, i, room[1]) * lag->read;
+            const float before = averages == FLOAT16 ? stored * stored : stored;
             const float v = fmaf(lag->rise_second, square - before, before) / lag->correction;
             total += square / (v < lag->least ? lag->least : v);
         }
@@ -267,13 +310,26 @@ INLINE double excess(const struct lag *lag, int64_t begin, int64_t end, int root
     return total;
 }
 
+#define EXCESS(grads, averages)                                                                    \
+    case 3 * grads + averages: *found++ = excess(l, begin, end, grads, averages); break;
+
 /* Write the excess of one part of every tensor. */
 void excesses(const struct lag *lags, int64_t tensors, int64_t part, int64_t parts, double *found)
 {
     for (const struct lag *l = lags; l < lags + tensors; l++) {
         const int64_t begin = begin_of(l->grad.count, part, parts);
         const int64_t end = begin_of(l->grad.count, part + 1, parts);
-        *found++ = l->format == FLOAT16 ? excess(l, begin, end, 1) : excess(l, begin, end, 0);
+        switch (3 * l->grad.format + l->format) {
+            EXCESS(FLOAT32, FLOAT32)
+            EXCESS(FLOAT32, BFLOAT16)
+            EXCESS(FLOAT32, FLOAT16)
+            EXCESS(BFLOAT16, FLOAT32)
+            EXCESS(BFLOAT16, BFLOAT16)
+            EXCESS(BFLOAT16, FLOAT16)
+            EXCESS(FLOAT16, FLOAT32)
+            EXCESS(FLOAT16, BFLOAT16)
+            EXCESS(FLOAT16, FLOAT16)
+        }
     }
 }
 

@@ -13,26 +13,26 @@ its plain twins are `Update.move` and `Finder`.
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bifocal.optim.library import DESCRIPTIONS, Gradient, Lag, Step, Stored, compiled
-from bifocal.optim.rounding import Noise, deck, factors
+from bifocal.optim.library import DESCRIPTIONS, compiled
+from bifocal.optim.rounding import DROPPED, Noise, deck, factors
 from bifocal.optim.update import Finder, Group, Move, Update
 
 FORMATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 LEAST = 2**14
 """Elements that are worth a thread."""
-AVERAGES = "first", "second"
-"""As `struct step` calls what a storage names by its `kinds`."""
+Described = dict[str, Any]
+"""What a record of library.py holds, by its fields."""
 
 
 class Kernel(Finder):
@@ -48,6 +48,7 @@ class Kernel(Finder):
         self._library = compiled()
         self._pool = ThreadPoolExecutor(os.cpu_count())
         self._deck = deck(16, torch.device("cpu")).numpy().astype(np.uint16)
+        self._deck_at = _address(self._deck)
 
     @staticmethod
     def takes(update: Update) -> bool:
@@ -68,14 +69,16 @@ class Kernel(Finder):
         """
         noises = [update.noise() for update, _, _ in moves]  # what they draw outlives the call
         steps = [self._step(group, noise, *one) for noise, one in zip(noises, moves, strict=True)]
-        self._run("move", steps, [update.weight for update, _, _ in moves])
+        self._run("move", steps, sum(step["count"] for step in steps))
 
     def measure(
         self, gradients: Sequence[Tensor]
     ) -> tuple[Float[Tensor, " tensors"], Float[Tensor, " tensors"]]:
         """Return Σ g² and max |g| of every gradient, in float64; an element that is NaN shows."""
-        dense = [_dense(gradient) for gradient in gradients]
-        found = self._run("measure", [_gradient(one) for one in dense], dense, results=2)
+        dense = [_dense(gradient) for gradient in gradients]  # a copy outlives the call
+        described = [_gradient(one) for one in dense]
+        elements = sum(one["count"] for one in described)
+        found = self._run("measure", described, elements, results=2)
         return found[..., 0].sum(0), found[..., 1].amax(0)
 
     def peaks(self, updates: Sequence[Update]) -> Float[Tensor, " tensors"]:
@@ -85,51 +88,54 @@ class Kernel(Finder):
     def excesses(self, updates: Sequence[Update], group: Group) -> Float[Tensor, " tensors"]:
         """Do what `Finder.excesses` does; it takes all of them."""
         lags = [_lag(update, group) for update in updates]
-        found = self._run("excesses", lags, [update.grad for update in updates], results=1)
+        elements = sum(update.grad.numel() for update in updates)
+        found = self._run("excesses", lags, elements, results=1)
         sizes = torch.tensor([update.parameter.numel() for update in updates])
         return (found[..., 0].sum(0) / sizes).float()
 
-    def _step(self, group: Group, noise: Noise, update: Update, lr: float, peak: float) -> Step:
+    def _step(
+        self, group: Group, noise: Noise, update: Update, lr: float, peak: float
+    ) -> Described:
         kinds, (beta1, beta2) = update.storage.kinds, group["betas"]
         before, after = update.storage.rescale(update.state, peak, group["betas"])
-        return Step(
-            weight=_stored(update.weight, noise.cuts("weight")),
-            **{
-                place: _stored(update.state[kind], noise.cuts(kind), read, write)
-                for place, kind, read, write in zip(AVERAGES, kinds, before, after, strict=True)
-            },
-            grad=update.grad.data_ptr(),
-            deck=self._deck.ctypes.data,
-            here=update.first_element,
-            count=update.weight.numel(),
-            keep=1 - lr * group["weight_decay"],
-            rise_first=1 - beta1,
-            decay_second=beta2,
-            rise_second=1 - beta2,
-            rate=-lr / (1 - beta1**update.step),
-            root=math.sqrt(1 - beta2**update.step),
-            eps=group["eps"],
+        first, second = (
+            _stored(update.state[kind], noise, kind, *scales)
+            for kind, *scales in zip(kinds, before, after, strict=True)
         )
+        return {
+            "weight": _stored(update.weight, noise, "weight"),
+            "first": first,
+            "second": second,
+            "grad": update.grad.data_ptr(),
+            "deck": self._deck_at,
+            "here": update.first_element,
+            "count": update.weight.numel(),
+            "keep": 1 - lr * group["weight_decay"],
+            "rise_first": 1 - beta1,
+            "decay_second": beta2,
+            "rise_second": 1 - beta2,
+            "rate": -lr / (1 - beta1**update.step),
+            "root": math.sqrt(1 - beta2**update.step),
+            "eps": group["eps"],
+        }
 
     def _run(
-        self,
-        function: str,
-        descriptions: Sequence[ctypes.Structure],
-        tensors: Sequence[Tensor],
-        results: int = 0,
+        self, function: str, described: Sequence[Described], elements: int, results: int = 0
     ) -> Float[Tensor, "threads tensors results"]:
         """Call a function of kernel.c for all parts of what is described, and return its results.
 
         Zeros are the results of threads for which there was no work.
         """
-        described = (DESCRIPTIONS[function] * len(descriptions))(*descriptions)
-        found = torch.zeros(torch.get_num_threads(), len(descriptions), results).double()
+        records = np.empty(len(described), DESCRIPTIONS[function])
+        for field in records.dtype.names or ():
+            records[field] = [one[field] for one in described]
+        found = torch.zeros(torch.get_num_threads(), len(described), results).double()
         call = getattr(self._library, function)
 
         def work(part: int, parts: int) -> None:
-            call(described, len(descriptions), part, parts, found[part].data_ptr())
+            call(_address(records), len(records), part, parts, found[part].data_ptr())
 
-        self._share(work, sum(tensor.numel() for tensor in tensors))
+        self._share(work, elements)
         return found
 
     def _share(self, work: Callable[[int, int], None], elements: int) -> None:
@@ -144,27 +150,35 @@ class Kernel(Finder):
             other.result()
 
 
-def _stored(tensor: Tensor, cuts: np.ndarray, before: float = 1.0, after: float = 1.0) -> Stored:
+def _stored(
+    tensor: Tensor, noise: Noise, kind: str, before: float = 1.0, after: float = 1.0
+) -> tuple[object, ...]:
     """Return a description of a tensor, over which scale it is stored and will be."""
+    rounded = tensor.dtype in DROPPED
+    cuts = _address(noise.cuts(kind)) if rounded else 0
     write = factors(tensor.dtype, 1 / after)
-    return Stored(tensor.data_ptr(), FORMATS[tensor.dtype], before, write, cuts.ctypes.data)
+    return tensor.data_ptr(), FORMATS[tensor.dtype], before, write, cuts
 
 
-def _gradient(grad: Tensor) -> Gradient:
-    return Gradient(grad.data_ptr(), FORMATS[grad.dtype], grad.numel())
+def _gradient(grad: Tensor) -> Described:
+    return {"data": grad.data_ptr(), "format": FORMATS[grad.dtype], "count": grad.numel()}
 
 
-def _lag(update: Update, group: Group) -> Lag:
+def _lag(update: Update, group: Group) -> Described:
     beta2, second = group["betas"][1], update.state[update.storage.kinds[1]]
-    return Lag(
-        grad=_gradient(update.grad),
-        second=second.data_ptr(),
-        format=FORMATS[second.dtype],
-        read=update.storage.scales(update.state)[1],
-        rise_second=1 - beta2,
-        correction=1 - beta2**update.step,
-        least=group["eps"] ** 2,
-    )
+    return {
+        "grad": tuple(_gradient(update.grad).values()),
+        "second": second.data_ptr(),
+        "format": FORMATS[second.dtype],
+        "read": update.storage.scales(update.state)[1],
+        "rise_second": 1 - beta2,
+        "correction": 1 - beta2**update.step,
+        "least": group["eps"] ** 2,
+    }
+
+
+def _address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]  # half the time that `ctypes` takes
 
 
 def _dense(tensor: Tensor) -> Tensor:

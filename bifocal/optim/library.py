@@ -15,6 +15,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from bifocal.errors import ConfigError
 from bifocal.optim.rounding import BLOCK
 
@@ -30,64 +32,38 @@ FLAGS = (
 )
 
 
-class Stored(ctypes.Structure):
-    """`struct stored` of kernel.c."""
-
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("format", ctypes.c_int32),
-        ("read", ctypes.c_float),
-        ("write", ctypes.c_float * 2),
-        ("cuts", ctypes.c_void_p),
-    )
-
-
-class Step(ctypes.Structure):
-    """`struct step` of kernel.c."""
-
-    _fields_ = (
-        ("weight", Stored),
-        ("first", Stored),
-        ("second", Stored),
-        ("grad", ctypes.c_void_p),
-        ("deck", ctypes.c_void_p),
-        ("here", ctypes.c_int64),
-        ("count", ctypes.c_int64),
-        ("keep", ctypes.c_float),
-        ("rise_first", ctypes.c_float),
-        ("decay_second", ctypes.c_float),
-        ("rise_second", ctypes.c_float),
-        ("rate", ctypes.c_float),
-        ("root", ctypes.c_float),
-        ("eps", ctypes.c_float),
-    )
-
-
-class Gradient(ctypes.Structure):
-    """`struct gradient` of kernel.c."""
-
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("format", ctypes.c_int32),
-        ("count", ctypes.c_int64),
-    )
-
-
-class Lag(ctypes.Structure):
-    """`struct lag` of kernel.c."""
-
-    _fields_ = (
-        ("grad", Gradient),
-        ("second", ctypes.c_void_p),
-        ("format", ctypes.c_int32),
-        ("read", ctypes.c_float),
-        ("rise_second", ctypes.c_float),
-        ("correction", ctypes.c_float),
-        ("least", ctypes.c_float),
-    )
-
-
-DESCRIPTIONS = {"move": Step, "measure": Gradient, "excesses": Lag}
+# The structures of kernel.c, by the same names.
+STORED = np.dtype(
+    [
+        ("data", np.uintp),
+        ("format", np.int32),
+        ("read", np.float32),
+        ("write", np.float32, 2),
+        ("cuts", np.uintp),
+    ],
+    align=True,
+)
+STEP = np.dtype(
+    [
+        *((name, STORED) for name in ("weight", "first", "second")),
+        *((name, np.uintp) for name in ("grad", "deck")),
+        *((name, np.int64) for name in ("here", "count")),
+        *((name, np.float32) for name in ("keep", "rise_first", "decay_second", "rise_second")),
+        *((name, np.float32) for name in ("rate", "root", "eps")),
+    ],
+    align=True,
+)
+GRADIENT = np.dtype([("data", np.uintp), ("format", np.int32), ("count", np.int64)], align=True)
+LAG = np.dtype(
+    [
+        ("grad", GRADIENT),
+        ("second", np.uintp),
+        ("format", np.int32),
+        *((name, np.float32) for name in ("read", "rise_second", "correction", "least")),
+    ],
+    align=True,
+)
+DESCRIPTIONS = {"move": STEP, "measure": GRADIENT, "excesses": LAG}
 """What each function of kernel.c takes an array of."""
 
 
@@ -127,13 +103,12 @@ def compiled() -> ctypes.CDLL:
             f"{SOURCE.name} cannot be compiled by {shlex.join(compiler)} and loaded: set TMPDIR to "
             f"a folder whose files may be executed, or leave train.compile out ({error})"
         ) from None
-    counts = (ctypes.c_int64,) * 3
-    for name, description in DESCRIPTIONS.items():
+    for name in DESCRIPTIONS:
         function = getattr(library, name)
-        function.argtypes = (ctypes.POINTER(description), *counts, ctypes.c_void_p)
+        function.argtypes = (ctypes.c_void_p, *(ctypes.c_int64,) * 3, ctypes.c_void_p)
         function.restype = None
     found = (ctypes.c_int64 * len(DESCRIPTIONS))()
     library.sizes(found)
-    expected = [ctypes.sizeof(description) for description in DESCRIPTIONS.values()]
+    expected = [description.itemsize for description in DESCRIPTIONS.values()]
     assert list(found) == expected, "kernel.c and library.py disagree"
     return library
