@@ -1,9 +1,12 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and JSON that every reader takes."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -27,3 +30,20 @@ def write_atomically(path: Path, data: bytes) -> None:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def json_of(value: object, indent: int | None = None) -> str:
+    """Return JSON in which what is no finite number is null, as JSON has no NaN and no infinity."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {key: _finite(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_finite(one) for one in value]
+        case _:
+            return value

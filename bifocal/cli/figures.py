@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,7 +10,7 @@ from pathlib import Path
 from bifocal.data.sources import Reading
 from bifocal.errors import ConfigError
 from bifocal.evaluate.statistics import Interval
-from bifocal.files import write_atomically
+from bifocal.files import json_of, write_atomically
 from bifocal.pretrained import Pretrained
 from bifocal.train.recipe import DATA_ROOT
 
@@ -50,19 +48,6 @@ def write_figures(figures: Mapping[str, object], output: Path) -> None:
         ConfigError: the file cannot be written.
     """
     try:
-        text = json.dumps(_finite(dict(figures)), indent=2, allow_nan=False)
-        write_atomically(output, (text + "\n").encode())
+        write_atomically(output, (json_of(figures, indent=2) + "\n").encode())
     except OSError as error:
         raise ConfigError(f"cannot write {output}: {error.strerror}") from None
-
-
-def _finite(value: object) -> object:
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case Mapping():
-            return {key: _finite(one) for key, one in value.items()}
-        case list() | tuple():
-            return [_finite(one) for one in value]
-        case _:
-            return value

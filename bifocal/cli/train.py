@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
@@ -21,7 +20,7 @@ from bifocal.cli.evaluations import Evaluations
 from bifocal.cli.progress import progress_hook
 from bifocal.cli.run_report import environment, write_report
 from bifocal.errors import CheckpointError, TrainingError
-from bifocal.files import write_atomically
+from bifocal.files import json_of, write_atomically
 from bifocal.precision import flushed_denormals
 from bifocal.train import loop
 from bifocal.train.config import RunConfig
@@ -185,7 +184,7 @@ def write_results(trained: Trained, headline: Mapping[str, float]) -> Path:
     }
     path = trained.out / RESULTS
     with one_message(f"write {path}"):
-        write_atomically(path, (json.dumps(table, indent=2) + "\n").encode())
+        write_atomically(path, (json_of(table, indent=2) + "\n").encode())
     return path
 
 

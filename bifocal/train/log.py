@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from tensorboardX.proto.event_pb2 import (
 )
 from tensorboardX.summary import scalar
 
-from bifocal.files import write_atomically
+from bifocal.files import json_of, write_atomically
 from bifocal.train.folders import one_message
 from bifocal.train.hooks import Metrics
 from bifocal.train.loop import evaluation_due
@@ -52,7 +53,7 @@ class MetricsLog:
                 if row["step"] < step
                 or (row["step"] == step and not (row["kind"] == "evaluation" and measures_again))
             ]
-            rows = "".join(json.dumps(row) + "\n" for row in kept)
+            rows = "".join(json_of(row) + "\n" for row in kept)
             write_atomically(self._path, rows.encode())
         self._board = Board(out / "tensorboard", step + 1)
         self._since = time.perf_counter()
@@ -99,7 +100,7 @@ class MetricsLog:
         self._board.close()
 
     def _write(self, step: int, kind: str, row: Mapping[str, float]) -> None:
-        line = json.dumps({"step": step, "kind": kind, **row}) + "\n"
+        line = json_of({"step": step, "kind": kind, **row}) + "\n"
         with one_message(f"write {self._path}"), self._path.open("ab", buffering=0) as file:
             file.write(line.encode())
         self._board.write(step, {f"{kind}/{name}": value for name, value in row.items()})
@@ -147,7 +148,7 @@ class Board:
 
 
 def read_metrics(out: Path) -> list[dict[str, Any]]:
-    """Return the rows of a run's metrics; a line torn by a crash is left out."""
+    """Return the rows of a run's metrics, NaN for null; a line torn by a crash is left out."""
     try:
         lines = (out / METRICS).read_text("utf-8", "replace").splitlines()
     except FileNotFoundError:
@@ -159,5 +160,5 @@ def read_metrics(out: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
         if isinstance(row, dict) and {"step", "kind"} <= row.keys():
-            rows.append(row)
+            rows.append({key: math.nan if value is None else value for key, value in row.items()})
     return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,29 @@ def test_a_torn_line_is_left_out_and_a_missing_file_is_empty(tmp_path):
     text = "\n".join([json.dumps(rows[0]), '{"step": 9, "ki', json.dumps(rows[1]), ""])
     (tmp_path / "metrics.jsonl").write_text(text)
     assert read_metrics(tmp_path) == rows
+
+
+@pytest.mark.behaviour
+def test_what_is_no_number_is_null_in_the_file_and_nan_when_read(configure):
+    config = configure("train.steps=1")
+    out = Path(config.out)
+    out.mkdir()
+    run = prepare(config, World(), print)
+    values = {"val/loss": math.nan, "val/top1": math.inf, "val/recall": 0.5}
+    for _ in range(2):  # the second one, as a resumed run does, rewrites the lines of the first
+        log = MetricsLog(run, out)
+        run.step = 1
+        log.on_evaluation(run, values)
+        log.close()
+        run.step = 2
+    lines = (out / "metrics.jsonl").read_text().splitlines()
+    # Python's own parser would take NaN.
+    found = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    assert found[0] == {
+        "step": 1,
+        "kind": "evaluation",
+        "val/loss": None,
+        "val/top1": None,
+        "val/recall": 0.5,
+    }
+    assert math.isnan(read_metrics(out)[0]["val/loss"])
