@@ -132,6 +132,18 @@ def test_the_average_is_what_is_evaluated_and_saved(configure, model):
 
 
 @pytest.mark.behaviour
+def test_the_first_average_is_what_the_first_step_made(configure):
+    run = prepare(configure("optim.average_decay=0.9"), World(), print)
+    begun = run.model.text_projection.detach().clone()
+    train_step(run, next(iter(run.loader())), SoftmaxLoss())
+    assert run.average is not None
+    averages = run.average.tensors()
+    for name, parameter in run.model.named_parameters():
+        torch.testing.assert_close(averages[f"average/{name}"], parameter.detach())
+    assert (run.model.text_projection - begun).abs().max() > 1e-4
+
+
+@pytest.mark.behaviour
 def test_half_weights_are_saved_and_used_in_float32(configure, train):
     config = configure(*HALF, "train.steps=2")
     run = train(config)

@@ -48,6 +48,19 @@ def test_gradients_are_those_of_the_formula_pair_by_pair(form):
 
 
 @pytest.mark.property
+def test_float16_scales_the_loss_and_gradients_back(configure):
+    norms = []
+    for precision in ("float32", "float16"):
+        config = configure("loss.form=caption", f"train.precision={precision}", out=precision)
+        run = prepare(config, ALONE, print)
+        assert (run.scaler is not None) == (precision == "float16")
+        if run.scaler:
+            run.scaler.scale = 2.0**8  # the first one is beyond float16 here
+        norms.append(train_step(run, next(iter(run.loader())), loss_of(config)).grad_norm)
+    assert norms[1] == pytest.approx(norms[0], rel=0.02)
+
+
+@pytest.mark.property
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_every_split_gives_the_same_gradients(form, processes):
