@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from bifocal.errors import CheckpointError, ConfigError, TrainingError
+from bifocal.errors import CheckpointError, ConfigError
 from bifocal.optim.spread import local
 
 SMALLEST, LARGEST = 1.0, 2.0**24
@@ -46,6 +46,11 @@ class LossScaler:
         self.patience = patience
         self.good_steps = 0
 
+    @property
+    def can_shrink(self) -> bool:
+        """Whether a smaller scale may mend an overflow: at 1, nothing is scaled any more."""
+        return self.scale > SMALLEST
+
     @torch.no_grad()
     def unscale_(self, parameters: Iterable[Tensor]) -> None:
         """Divide the gradients of `parameters` by the scale, in place.
@@ -61,17 +66,9 @@ class LossScaler:
 
         Args:
             finite: whether all gradients were; if not, the step must have been left out.
-
-        Raises:
-            TrainingError: gradients overflow at the smallest scale, which is 1.
         """
         if not finite:
-            if self.scale == SMALLEST:
-                raise TrainingError(
-                    "gradients are not finite at a loss scale of 1: it is not float16's range that "
-                    "they leave. Lower optim.lr, or lengthen optim.warmup_steps"
-                )
-            self.scale, self.good_steps = self.scale / 2, 0
+            self.scale, self.good_steps = max(self.scale / 2, SMALLEST), 0
             return
         self.good_steps += 1
         if self.good_steps >= self.patience:

@@ -96,18 +96,14 @@ def train_step(run: Run, batch: Batch, loss_fn: Loss) -> StepMetrics:
 
 
 def count_step(run: Run, *, loss: float, applied: bool) -> None:
-    """Move the counters of the run behind a step.
-
-    Raises:
-        TrainingError: gradients are not finite however little float16 is asked to hold.
-    """
+    """Move the counters of the run behind a step; an overflow that the scaler mends is no fault."""
     run.step += 1
-    overflow = run.scaler is not None and math.isfinite(loss)  # for the scaler to mend
+    mended = run.scaler is not None and run.scaler.can_shrink and math.isfinite(loss)
     if applied:
         run.rejected = 0
-    elif not overflow:
+    elif not mended:
         run.rejected += 1
-    if run.scaler and (applied or overflow):
+    if run.scaler and (applied or mended):
         run.scaler.update(applied)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +14,14 @@ from rich.console import Console
 
 from bifocal import pretrained
 from bifocal.cli.train import train_run
-from bifocal.errors import ConfigError
+from bifocal.errors import ConfigError, TrainingError
 from bifocal.loss.softmax import SoftmaxLoss
 from bifocal.model.clip import CLIP
+from bifocal.train import loop
 from bifocal.train.prepare import prepare
+from bifocal.train.rejected import REJECTED, RejectedLog
 from bifocal.train.step import train_step
-from bifocal.world import World
+from bifocal.world import ALONE, World
 
 HALF = (
     "optim.statistics=float16",
@@ -90,6 +95,20 @@ def test_overflow_is_not_counted_as_it_happens(configure):
     assert run.rejected == 0
 
 
+@pytest.mark.behaviour
+def test_what_no_scale_mends_is_counted_and_every_step_of_it_written_out(configure, tmp_path):
+    config = configure("train.precision=float16", "train.max_rejected=3", "train.steps=9")
+    run = prepare(config, World(), print)
+    assert run.scaler is not None
+    run.scaler.scale = 2.0
+    hooks = [RejectedLog(tmp_path, run)]
+    with pytest.raises(TrainingError, match=r"last 3 steps up to 4 .*rejected\.jsonl"):
+        loop.train(run, tmp_path, Steep(), hooks, lambda run, last: {})
+    rows = [json.loads(line) for line in (tmp_path / REJECTED).read_text("utf-8").splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4], "the first is mended, by a scale of 1"
+    assert run.scaler.scale == 1
+
+
 @pytest.mark.property
 def test_gradients_of_embeddings_in_bfloat16_are_added_up_in_float32(tiny_vit):
     model = CLIP(tiny_vit)
@@ -114,6 +133,14 @@ class Loud(SoftmaxLoss):
 
     def value(self, features, sharing=None):
         return 3e3 * super().value(features, sharing)
+
+
+class Steep(SoftmaxLoss):
+    """A finite loss whose gradients are infinite."""
+
+    def value_and_grad(self, features, world=ALONE, sharing=None):
+        loss, grads = super().value_and_grad(features, world, sharing)
+        return loss, replace(grads, text=grads.text * math.inf)
 
 
 @pytest.mark.behaviour
