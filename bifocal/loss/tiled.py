@@ -116,11 +116,10 @@ def _weights(
         return rows, columns
     rows.zero_()
     columns.zero_()
-    for tile in similarities.tiles():
-        for part, places in zip(
-            (rows[tile.rows], columns[tile.columns]), tile.matches, strict=True
-        ):
-            part.index_add_(0, places, torch.ones_like(part[:1]).expand(len(places)))
+    for place in similarities.places():
+        together = similarities.shared(*place)
+        for counts, span, dim in ((rows, place[0], 1), (columns, place[1], 0)):
+            counts[span] += together.sum(dim)
     return rows.reciprocal_(), world.sum_(columns).reciprocal_()
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bifocal.loss.objective import gather_sharing, in_full
@@ -53,11 +53,22 @@ class Similarities:
 
     def tiles(self) -> Iterator[Tile]:
         """Compute every tile in turn; its logits may be overwritten."""
-        for rows, columns in product(self._spans(len(self.image)), self._spans(self.pairs)):
+        for rows, columns in self.places():
             logits = (self.image[rows] * self.scale) @ self.texts[columns].T
             if self.bias is not None:
                 logits += self.bias
             yield Tile(rows, columns, logits, self._matches(rows, columns))
+
+    def places(self) -> Iterator[tuple[slice, slice]]:
+        """Return rows and columns of every tile."""
+        return product(self._spans(len(self.image)), self._spans(self.pairs))
+
+    def shared(self, rows: slice, columns: slice) -> Bool[Tensor, "rows columns"]:
+        """Return which pictures and texts of a tile belong together, where pairs may share them."""
+        assert self._own is not None
+        assert self._all is not None
+        same = self._own.image[rows, None] == self._all.image[columns]
+        return same.logical_or_(self._own.text[rows, None] == self._all.text[columns])
 
     def _spans(self, count: int) -> Iterator[slice]:
         return (slice(n, min(n + self._side, count)) for n in range(0, count, self._side))
@@ -65,14 +76,12 @@ class Similarities:
     def _matches(
         self, rows: slice, columns: slice
     ) -> tuple[Int[Tensor, " matches"], Int[Tensor, " matches"]]:
-        if self._own is None or self._all is None:
+        if self._own is None:
             first = rows.start + self._first
             begin, end = max(first, columns.start), min(rows.stop + self._first, columns.stop)
             both = torch.arange(begin, max(begin, end), device=self.image.device)
             return both - first, both - columns.start
-        same = self._own.image[rows, None] == self._all.image[columns]
-        same |= self._own.text[rows, None] == self._all.text[columns]
-        row, column = same.nonzero(as_tuple=True)
+        row, column = self.shared(rows, columns).nonzero(as_tuple=True)
         return row, column
 
 
