@@ -158,17 +158,19 @@ def new_run(config: RunConfig, source: Source, tokenizer: Tokenizer, world: Worl
         average=Average(model, optim.average_decay) if optim.average_decay else None,
         scaler=LossScaler() if config.train.precision == "float16" else None,
         tokenizer=tokenizer,
-        preprocess=Preprocess(
-            image_size=config.model.vision.image_size,
-            mean=config.normalize.mean,
-            std=config.normalize.std,
-        ),
+        preprocess=preprocess_of(config),
         source=source,
         world=world,
         schedule=WarmupCosine(optim.lr, optim.warmup_steps, steps_of(config, len(source))),
         skips=Skips(config.data.max_bad),
         cursor=Cursor(0, source.identity),
     )
+
+
+def preprocess_of(config: RunConfig) -> Preprocess:
+    """Return what evaluation of a run's model does to a picture."""
+    size, channels = config.model.vision.image_size, config.normalize
+    return Preprocess(image_size=size, mean=channels.mean, std=channels.std)
 
 
 def _check_chunks(config: RunConfig, world: World) -> None:

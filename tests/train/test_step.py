@@ -295,3 +295,35 @@ def test_a_vocabulary_of_another_size_is_refused(configure, tmp_path):
     other = prepare(config, World(), print)
     assert other.tokenizer.merges == run.tokenizer.merges
     assert other.model.vocab_size == run.tokenizer.vocab_size
+
+
+@pytest.mark.behaviour
+def test_kernels_of_convolutions_stay_channels_last(configure, train):
+    def strided(run: Run) -> bool:
+        kernels = [p for p in run.model.visual.parameters() if p.ndim == 4]
+        held = [*kernels, *(run.optimizer.state[kernel]["exp_avg"] for kernel in kernels)]
+        assert len(held) > 20
+        wide = [one for one in held if one.shape[1] > 1 and one.shape[2] > 1]
+        return all(one.is_contiguous(memory_format=torch.channels_last) for one in held) and not (
+            any(one.is_contiguous() for one in wide)
+        )
+
+    config = configure(model="resnet")
+    assert strided(train(config))
+    again = prepare(config, World(), print)
+    assert again.step == again.total_steps
+    assert strided(again)
+    assert strided(train(configure(f"init={config.out}", model="resnet", out="next")))
+
+
+@pytest.mark.behaviour
+def test_a_warm_up_that_is_longer_than_the_run_is_spoken_of(configure):
+    said: list[str] = []
+    for warmup, told in ((7, 0), (8, 1), (2000, 1)):
+        said.clear()
+        prepare(configure(f"optim.warmup_steps={warmup}"), World(), said.append)
+        assert len(said) == told
+    assert said == [
+        "the run of 8 steps ends inside its warm-up of 2,000, at a rate of 4e-06 of 0.001: set "
+        "optim.warmup_steps"
+    ]

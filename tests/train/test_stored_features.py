@@ -73,6 +73,24 @@ def test_features_of_another_model_or_data_are_refused(configure, train, first, 
         train(configure(f"init={first}", *LOCKED, "data.image_features=nowhere", out="refused"))
 
 
+@pytest.mark.behaviour
+@pytest.mark.parametrize(
+    ("setting", "fault"),
+    [
+        ("model.activation=gelu", "model.activation gelu instead of quick_gelu"),
+        ("model.image_size=64", "model.vision image_size 64 instead of 32"),
+        ("normalize.mean=[0.5, 0.5, 0.5]", r"normalize mean \[0\.5, 0\.5, 0\.5\] instead of"),
+    ],
+)
+def test_features_of_a_tower_that_reads_otherwise_are_refused(
+    configure, first, stored, setting, fault
+):
+    options = (f"init={first}", *LOCKED, f"data.image_features={stored}")
+    open_training(configure(*options, out="alike"))
+    with pytest.raises(ConfigError, match=fault):
+        open_training(configure(*options, setting, out="refused"))
+
+
 @pytest.fixture
 def labelled(tmp_path):
     """Return a shard of labelled pictures without captions."""
