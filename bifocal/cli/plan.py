@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,18 +11,18 @@ import typer
 from rich.console import Console
 
 from bifocal.cli.figures import write_figures
-from bifocal.cli.plan_table import plan_table
+from bifocal.cli.plan_table import plan_table, total_line
 from bifocal.errors import ConfigError
 from bifocal.model import zoo
 from bifocal.optim.statistics import Statistics
 from bifocal.precision import Precision
-from bifocal.settings import merge, parse_override, read_toml
+from bifocal.settings import merge, parse_override
 from bifocal.train.config import RunConfig
 from bifocal.train.cost import Setup, days, flops, pairs_per_second, parameters, setup_of
 from bifocal.train.footprint import footprint, largest_chunk
 from bifocal.train.recipe import resolve_run
 from bifocal.train.rehearsal import DeviceType
-from bifocal.train.stages import KEY as STAGES
+from bifocal.train.stages import foresee, load_stages
 from bifocal.train.trial import achieved
 from bifocal.world import World, pick_device
 
@@ -117,18 +118,25 @@ def plan(
             "epochs": epochs,
         },
     }
-    config = _settings(model, overrides or [], given)
-    setup = setup_of(config, devices=devices, length=length, device=device)
-    found = rate.find(config, setup.towers.length)
-    figures = {
-        "model": model,
-        "setup": _setup(setup),
-        "parameters": asdict(parameters(setup.towers)),
-        **_amounts(setup, memory, found, _pairs(config, pairs)),
-    }
-    Console().print(plan_table(figures))
+    runs = _runs(model, overrides or [], given)
+    console, planned = Console(), []
+    for title, config in runs:
+        setup = setup_of(config, devices=devices, length=length, device=device)
+        found = rate.find(config, setup.towers.length)
+        figures = {
+            "model": title,
+            "setup": _setup(setup),
+            "parameters": asdict(parameters(setup.towers)),
+            **_amounts(setup, memory, found, _pairs(config, pairs)),
+        }
+        console.print(plan_table(figures))
+        planned.append(figures)
+    whole = planned[0]
+    if len(planned) > 1:
+        whole = {"model": model, "stages": planned, "time": _total([f["time"] for f in planned])}
+        console.print(total_line(whole["time"]), highlight=False)
     if output is not None:
-        write_figures(figures, output)
+        write_figures(whole, output)
 
 
 def _setup(setup: Setup) -> dict[str, Any]:
@@ -162,19 +170,33 @@ def _amounts(
     }
 
 
-def _settings(model: str, overrides: list[str], given: dict[str, dict[str, Any]]) -> RunConfig:
-    """Return the run of a recipe or of a named architecture, with what was given on top."""
-    recipe = Path(model).suffix == ".toml"
-    table = read_toml(Path(model)) if recipe else merge(PAPER, {"model": {"preset": model}})
-    table.pop(STAGES, None)  # each changes something, as the overrides do
-    if not recipe:
-        zoo.config(model)  # names the nearest
+def _runs(
+    model: str, overrides: list[str], given: dict[str, dict[str, Any]]
+) -> list[tuple[str, RunConfig]]:
+    """Return the runs of a recipe, or that of a named architecture, each with what it is called."""
+    said = {
+        f"{section}.{key}": value
+        for section, options in given.items()
+        for key, value in options.items()
+        if value is not None
+    }
+    overrides = [*overrides, *(f"{key}={json.dumps(value)}" for key, value in said.items())]
+    if Path(model).suffix == ".toml":
+        stages = load_stages(Path(model), overrides)
+        return [(s.origin, config) for s, config in zip(stages, foresee(stages), strict=True)]
+    zoo.config(model)  # names the nearest
+    table = merge(PAPER, {"model": {"preset": model}})
     for override in overrides:
         table = merge(table, parse_override(override))
-    for section, options in given.items():
-        said = {key: value for key, value in options.items() if value is not None}
-        table = merge(table, {section: said})
-    return resolve_run(table, model)
+    return [(model, resolve_run(table, model))]
+
+
+def _total(times: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the pairs and days of all stages, None where those of any are not known."""
+    return {
+        key: None if any(time[key] is None for time in times) else sum(time[key] for time in times)
+        for key in ("pairs", "days")
+    }
 
 
 def _pairs(config: RunConfig, pairs: float | None) -> float | None:

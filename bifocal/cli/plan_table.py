@@ -43,6 +43,14 @@ def plan_table(figures: Mapping[str, Any]) -> Table:
     return table
 
 
+def total_line(time: Mapping[str, Any]) -> str:
+    """Return a line on the time of all stages of a recipe."""
+    if time["days"] is None:
+        return "all stages: ? days (give --pairs, and --tflops or --measure)"
+    days, pairs = format_number(time["days"]), f"{time['pairs']:,.0f}"
+    return f"all stages: {days} days for {pairs} pairs"
+
+
 def _parameters(figures: Mapping[str, Any]) -> Iterator[Row]:
     counts = figures["parameters"]
     yield "parameters", f"{counts['image'] + counts['text']:,}", "both towers"
@@ -53,7 +61,8 @@ def _parameters(figures: Mapping[str, Any]) -> Iterator[Row]:
 def _flops(figures: Mapping[str, Any]) -> Iterator[Row]:
     parts = figures["flops"]
     yield "GFLOPs a pair", _giga(parts["total"]), "2 a multiply-add"
-    yield "  image forward", _giga(parts["image"]), ""
+    stored = figures["setup"]["towers"]["stored_images"]
+    yield "  image forward", _giga(parts["image"]), "features are stored" if stored else ""
     yield "  text forward", _giga(parts["text"]), ""
     yield "  backward", _giga(parts["backward"]), "twice the forward passes"
     if parts["cached"]:
@@ -72,7 +81,8 @@ def _memory(figures: Mapping[str, Any]) -> Iterator[Row]:
     yield "  weights", _giga(parts["weights"]), ""
     yield "  gradients", _giga(parts["gradients"]), ""
     yield "  statistics", _giga(parts["statistics"]), "AdamW's two averages"
-    yield "  batch", _giga(parts["batch"]), f"{setup['local']:,} pairs: pictures in 8 bits"
+    images = "stored features" if setup["towers"]["stored_images"] else "pictures in 8 bits"
+    yield "  batch", _giga(parts["batch"]), f"{setup['local']:,} pairs: {images}"
     yield "  activations", _giga(parts["activations"]), f"of {chunk:,} pairs"
     yield "  working", _giga(parts["working"]), "operators' results, for a moment"
     yield "  features", _giga(parts["features"]), "of all pairs, and their gradients"

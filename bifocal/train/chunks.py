@@ -13,9 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from bifocal.data.batch import Batch
+from bifocal.model.clip import TwoTowers
 from bifocal.model.config import VisionTransformerConfig
 from bifocal.precision import autocast
 from bifocal.train.batch_norm import RunningStatistics
@@ -93,6 +95,17 @@ def backward(features: Features, gradients: Features) -> None:
     torch.autograd.backward([output for output, _ in pairs], [seed for _, seed in pairs])
 
 
+def beside_stored(
+    model: TwoTowers,
+    image_features: Float[Tensor, "batch embed_dim"],
+    tokens: Int[Tensor, "batch length"],
+    lengths: Sequence[int],
+) -> Features:
+    """Return features of texts beside those that a locked tower has given of their pictures."""
+    text_features = model.encode_text(tokens, lengths)
+    return Features(image_features, text_features, model.logit_scale.exp(), model.logit_bias)
+
+
 def pictures(run: Run, chunk: Batch) -> tuple[Tensor, Tensor | None]:
     """Return normalised pictures, and the patches of each that are read where some are left out."""
     config = run.config
@@ -106,8 +119,7 @@ def pictures(run: Run, chunk: Batch) -> tuple[Tensor, Tensor | None]:
 def _read(run: Run, chunk: Batch) -> Features:
     lengths = chunk.lengths.tolist()
     with autocast(run.config.train.precision, run.world.device):
-        if chunk.images.ndim == 2:  # a locked tower has read them already
-            text = run.model.encode_text(chunk.tokens, lengths)
-            return Features(chunk.images, text, run.model.logit_scale.exp(), run.model.logit_bias)
+        if chunk.images.ndim == 2:
+            return beside_stored(run.model, chunk.images, chunk.tokens, lengths)
         images, kept = pictures(run, chunk)
         return run.model.features(images, chunk.tokens, kept, lengths)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -40,6 +41,7 @@ class Setup:
         devices: that share them evenly.
         chunk_size: pairs that a device reads at a time; 0 for its whole part.
         statistics: how AdamW's averages are stored.
+        form: which loss.
         tile: side of the loss's tiles; 0 for the plain loss.
         average: whether an average of the weights is kept.
         shard: whether matrices, their gradients and averages are spread over the devices.
@@ -53,6 +55,7 @@ class Setup:
     devices: int = 1
     chunk_size: int = 0
     statistics: Statistics = "float32"
+    form: Literal["softmax", "sigmoid"] = "softmax"
     tile: int = SIDE
     average: bool = False
     shard: bool = False
@@ -156,6 +159,7 @@ def setup_of(
         gradient_checkpointing=train.gradient_checkpointing,
         patch_dropout=train.patch_dropout,
         lock=train.lock,
+        stored_images=bool(config.data.image_features),
         device=device,
     )
     return Setup(
@@ -164,6 +168,7 @@ def setup_of(
         devices=devices,
         chunk_size=train.chunk_size,
         statistics=optim.statistics,
+        form="sigmoid" if config.loss.form == "sigmoid" else "softmax",
         tile=side_of(torch.device(device)) if config.loss.tile is None else config.loss.tile,
         average=bool(optim.average_decay),
         shard=train.shard,
@@ -184,12 +189,16 @@ def flops(setup: Setup) -> Flops:
     with torch.device("meta"):
         model = towers.build().float().eval()
         images, tokens, kept = towers.inputs(1)
-    image, image_again = _forward(lambda: model.encode_image(images.float(), kept))
+    image, image_again = 0, 0
+    if not towers.stored_images:
+        image, image_again = _forward(lambda: model.encode_image(images.float(), kept))
     text, text_again = _forward(lambda: model.encode_text(tokens))
     trained = {"image": (0, 1), "text": (1, 0), None: (1, 1)}[towers.lock]
     checkpointing = towers.gradient_checkpointing
-    # Tiled, a device compares its own pictures with all texts; plain, every one all with all.
-    compared = 8 if setup.tile else 6 * setup.devices
+    # Tiled, a device compares its own pictures with all texts, softmax twice; plain, every one all
+    # with all.
+    tiled = 8 if setup.form == "softmax" else 6
+    compared = tiled if setup.tile else 6 * setup.devices
     return Flops(
         image=image,
         text=text,

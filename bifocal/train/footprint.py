@@ -41,7 +41,7 @@ class Footprint:
     statistics: int
     """AdamW's averages."""
     batch: int
-    """Pictures in 8 bits and token ids."""
+    """Pictures in 8 bits, or their features, and token ids."""
     activations: int
     """Of one chunk, kept for its backward pass."""
     working: int
@@ -68,8 +68,9 @@ def footprint(setup: Setup) -> Footprint:
     several = setup.chunks > 1
     rehearsed = rehearse(setup.towers, setup.chunk, again=several)
     weights, gradients, statistics = _resident(setup)
-    size = setup.towers.model.vision.image_size
-    batch = setup.local * (3 * size**2 + 8 * setup.towers.length)
+    with torch.device("meta"):
+        images, tokens, _ = setup.towers.inputs(setup.local)
+    batch = images.nbytes + tokens.nbytes
     rows, columns, embed_dim = setup.local, setup.batch_size, setup.towers.model.embed_dim
     own, compared = _features(setup, rehearsed)
     plain = TILES * FLOAT * columns**2

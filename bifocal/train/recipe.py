@@ -34,13 +34,26 @@ def load_run(path: Path, overrides: Iterable[str]) -> RunConfig:
     return resolve_run(table, origin=str(path))
 
 
-def resolve_run(table: Mapping[str, Any], origin: str) -> RunConfig:
-    """Return the run of a table whose model may name a preset, with the paper's defaults."""
+def resolve_run(
+    table: Mapping[str, Any], origin: str, start: tuple[CLIPConfig, Preprocess] | None = None
+) -> RunConfig:
+    """Return the run of a table whose model may name a preset, with the paper's defaults.
+
+    Args:
+        table: the settings.
+        origin: what they are called in messages.
+        start: what the model at `init` will be, where there is none yet; by default it is read.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        CheckpointError: there is no model at `init`.
+    """
     for section in ("model", "data", "loss", "optim", "train"):
         if not isinstance(table.get(section, {}), Mapping):
             raise ConfigError(f"{origin}: '{section}' is a table, not a value")
     out = table.get("out", f"runs/{Path(origin).stem}")
-    start = _start(Path(str(table["init"])), Path(str(out))) if table.get("init") else None
+    if start is None and table.get("init"):
+        start = _start(Path(str(table["init"])), Path(str(out)))
     objective = OBJECTIVES.get(str(table.get("loss", {}).get("form", "softmax")), "contrastive")
     described = {"objective": objective, **table.get("model", {})}
     model, preset = _model(described, origin, start[0] if start else None)

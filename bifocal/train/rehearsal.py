@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int, UInt8
+from jaxtyping import Int
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
@@ -32,7 +32,7 @@ from bifocal.model.config import CLIPConfig, VisionTransformerConfig
 from bifocal.model.modified_resnet import ModifiedResNet
 from bifocal.optim.groups import store_matrices
 from bifocal.precision import DTYPES, Precision
-from bifocal.train.chunks import backward
+from bifocal.train.chunks import backward, beside_stored
 from bifocal.types import Features
 
 DeviceType = Literal["cpu", "cuda"]
@@ -53,6 +53,8 @@ class Towers:
     """Share of a Vision Transformer's patches that is left out."""
     lock: Tower | None = None
     """The tower that is not trained."""
+    stored_images: bool = False
+    """Whether features that the locked image tower has given stand for pictures."""
     device: DeviceType = "cpu"
     """By whose rules autocast chooses what stays in float32."""
 
@@ -79,11 +81,16 @@ class Towers:
         return model.train()
 
     def inputs(self, pairs: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return pictures in 8 bits, token ids and the patches that are kept: without content."""
+        """Return pictures, token ids and the patches that are kept: without content.
+
+        Pictures are in 8 bits, or features in float32 where these are stored.
+        """
         size = self.model.vision.image_size
         images = torch.empty(pairs, 3, size, size, dtype=torch.uint8)
+        if self.stored_images:
+            images = torch.empty(pairs, self.model.embed_dim)
         tokens = torch.empty(pairs, self.length, dtype=torch.long)
-        if self.kept_patches is None:
+        if self.kept_patches is None or self.stored_images:
             return images, tokens, None
         return images, tokens, torch.empty(pairs, self.kept_patches, dtype=torch.long)
 
@@ -186,15 +193,20 @@ def rehearse(towers: Towers, pairs: int, *, again: bool = False) -> Rehearsal:
 def _read(
     model: TwoTowers,
     towers: Towers,
-    images: UInt8[Tensor, "batch 3 height height"],
+    images: Tensor,
     tokens: Int[Tensor, "batch length"],
     kept: Int[Tensor, "batch kept"] | None,
 ) -> Features:
-    pixels = Preprocess(image_size=towers.model.vision.image_size).normalize(images)
+    lengths = [towers.length] * len(tokens)
+    pixels = images
+    if not towers.stored_images:
+        pixels = Preprocess(image_size=towers.model.vision.image_size).normalize(images)
     # The rules of a CPU are those of every device, but for what _rules lays on top.
     dtype = DTYPES[towers.precision]
     with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
-        return model.features(pixels, tokens, kept, [towers.length] * len(tokens))
+        if towers.stored_images:
+            return beside_stored(model, images, tokens, lengths)
+        return model.features(pixels, tokens, kept, lengths)
 
 
 def _differentiate(features: Features) -> None:

@@ -29,6 +29,7 @@ from bifocal.errors import CheckpointError, ConfigError
 from bifocal.settings import merge, parse_override, read_toml
 from bifocal.train.config import RunConfig
 from bifocal.train.recipe import resolve_run
+from bifocal.train.state import preprocess_of
 
 KEY = "stage"
 
@@ -74,19 +75,23 @@ def load_stages(path: Path, overrides: Iterable[str]) -> list[Stage]:
             whole["init"] = stages[-1].table["out"]
         origin = str(path) if len(parts) == 1 else f"{path}, stage {number}"
         stages.append(Stage(whole, origin, number, len(parts)))
-    for stage in stages[1:]:
-        _check(stage, stages[0].table.get("init"))
+    if len(stages) > 1:
+        with suppress(CheckpointError):  # gone, which the first stage can tell, or need not know
+            foresee(stages)
     return stages
 
 
-def _check(stage: Stage, init: object) -> None:
-    """Look at the settings of a stage that cannot begin yet, but for what needs its model.
+def foresee(stages: Iterable[Stage]) -> list[RunConfig]:
+    """Return the settings of all stages as they will be, before there is a model to start from.
 
-    What the first stage starts from, if from anything, stands in for it.
+    Only the vocabulary may turn out smaller.
+
+    Raises:
+        ConfigError: a setting of any stage is wrong.
+        CheckpointError: there is no model at what the first stage starts from.
     """
-    table = {**stage.table, "init": init or ""}
-    for section, key in (("train", "lock"), ("data", "image_features")):
-        if isinstance(table.get(section), Mapping):
-            table[section] = {k: v for k, v in table[section].items() if k != key}
-    with suppress(CheckpointError):  # gone, which the first stage can tell, or need not know
-        resolve_run(table, stage.origin)
+    found: list[RunConfig] = []
+    for stage in stages:
+        start = (found[-1].model, preprocess_of(found[-1])) if found else None
+        found.append(resolve_run(stage.table, stage.origin, start))
+    return found

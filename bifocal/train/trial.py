@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from bifocal.data.batch import Batch
 from bifocal.data.sources import Reading, open_source
@@ -67,12 +68,15 @@ def trial(config: RunConfig, length: int, world: World) -> Trial:
     run = new_run(config, source, _vocabulary(size, context_length), world)
     pairs, pixels = config.data.batch_size, config.model.vision.image_size
     random = torch.Generator().manual_seed(config.seed)
+    if config.data.image_features:
+        images = F.normalize(torch.randn(pairs, config.model.embed_dim, generator=random), dim=1)
+    else:
+        shape = (pairs, 3, pixels, pixels)
+        images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
     tokens = torch.randint(0, size - 1, (pairs, length), generator=random)
     tokens[:, -1] = size - 1
     batch = Batch(
-        images=torch.randint(
-            0, 256, (pairs, 3, pixels, pixels), dtype=torch.uint8, generator=random
-        ),
+        images=images,
         tokens=tokens,
         lengths=torch.full((pairs,), length),
         keys=tuple(map(str, range(pairs))),

@@ -72,6 +72,38 @@ def test_a_recipe_gives_the_defaults_and_this_machine_the_rate(bifocal, recipe, 
 
 
 @pytest.mark.behaviour
+def test_every_stage_of_a_recipe_is_planned(bifocal, recipe, tmp_path):
+    stages = """
+[[stage]]
+train.steps = 3
+
+[[stage]]
+model.image_size = 64
+train.lock = "image"
+data.image_features = "features"
+"""
+    recipe.write_text(recipe.read_text() + stages)
+    path = tmp_path / "plan.json"
+    said = bifocal("plan", recipe, "--batch-size", 8, "--tflops", 1, "--json", path)
+    assert said.status == 0, said.text
+    figures = json.loads(path.read_text())
+    small, large = figures["stages"]
+    assert [one["time"]["pairs"] for one in (small, large)] == [3 * 8, 4 * 8]
+    assert figures["time"]["pairs"] == 7 * 8
+    assert figures["time"]["days"] == pytest.approx(small["time"]["days"] + large["time"]["days"])
+    assert small["flops"]["image"] > large["flops"]["image"] == 0
+    assert small["memory"]["batch"] == 8 * (3 * 32**2 + 8 * 16)
+    assert large["memory"]["batch"] == 8 * (4 * 32 + 8 * 16)
+    assert large["setup"]["towers"]["model"]["vision"]["image_size"] == 64
+    assert "stage 1:" in said.text
+    assert "features are stored" in said.out
+    assert "days for 56 pairs" in said.out.splitlines()[-1]
+    measured = bifocal("plan", recipe, "--measure")
+    assert measured.status == 0, measured.text
+    assert "? days (give --pairs" in bifocal("plan", recipe).out
+
+
+@pytest.mark.behaviour
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from bifocal.inputs.preprocess import Preprocess
+from bifocal.model.config import CLIPConfig
 from bifocal.settings import merge
 from bifocal.train.config import RunConfig
 from bifocal.train.cost import setup_of
@@ -31,6 +33,7 @@ CASES: dict[str, tuple[dict[str, Any], int, dict[str, Any]]] = {
     "vit, checkpointing": (VIT, 256, {"gradient_checkpointing": True}),
     "vit, chunks": (VIT, 256, {"chunk_size": 128}),
     "vit, bfloat16": (VIT, 128, {"precision": "bfloat16"}),
+    "vit, stored features": (VIT, 8192, {"lock": "image"}),
     "resnet": (RESNET, 256, {}),
     "resnet, checkpointing": (RESNET, 256, {"gradient_checkpointing": True}),
 }
@@ -38,13 +41,17 @@ CASES: dict[str, tuple[dict[str, Any], int, dict[str, Any]]] = {
 
 
 def settings(vision: dict[str, Any], pairs: int, train: dict[str, Any]) -> RunConfig:
+    model = {"embed_dim": 32, "vision": vision, "text": TEXT}
     table = {
         "out": "unused",
-        "model": {"embed_dim": 32, "vision": vision, "text": TEXT},
+        "model": model,
         "data": {"train": "unused", "batch_size": pairs},
         "train": merge({"steps": 1, "device": "cpu"}, train),
     }
-    return resolve_run(table, "test")
+    if "lock" not in train:
+        return resolve_run(table, "test")
+    table = merge(table, {"init": "unused", "data": {"image_features": "unused"}})
+    return resolve_run(table, "test", (CLIPConfig.model_validate(model), Preprocess(image_size=64)))
 
 
 def resident(kind: str) -> int:

@@ -27,7 +27,8 @@ from bifocal.train.state import Run
 from bifocal.train.step import sum_gradients
 from bifocal.world import ALONE, World, join_world
 
-PAIRS = 12
+PAIRS = 32
+"""Eight a process of four, which split into three chunks and into four."""
 BOUND = 1e-12
 TEXT = {"context_length": 16, "vocab_size": 600, "width": 16, "layers": 2, "heads": 2}
 MODELS = {"vit": "linear", "resnet": "linear", "mlp": "mlp"}
@@ -87,7 +88,12 @@ def gradients(run: Run, batch: Batch, size: int, loss: ContrastiveLoss, share: b
 
 
 def spread_gradients(
-    world: World, model: str, batch: Batch, size: int, checkpointing: bool
+    world: World,
+    model: str,
+    batch: Batch,
+    size: int,
+    loss: ContrastiveLoss,
+    checkpointing: bool,
 ) -> dict:
     """Return the same as `gradients` for a model whose matrices are spread, put together."""
     run = new_run(model, world)
@@ -96,7 +102,7 @@ def spread_gradients(
     statistics = RunningStatistics(run.model)
     chunks = batch.split(size)
     features = embed_chunks(run, chunks, statistics)
-    value, seeds = TiledSoftmaxLoss(5).value_and_grad(features, run.world)
+    value, seeds = loss.value_and_grad(features, run.world)
     backward_chunks(run, chunks, features, seeds)
     sum_gradients(run.model, run.world)
     statistics.finish(run.world, keep=True)
@@ -111,16 +117,22 @@ def check_spread(world: World) -> int:
     """Compare models whose matrices are spread over the processes, for both kinds of tower."""
     cases = 0
     local_size = PAIRS // world.size
-    for model, sizes in (("vit", (2, local_size)), ("resnet", (3, local_size)), ("mlp", (2,))):
+    softmax, sigmoid = (SoftmaxLoss(), TiledSoftmaxLoss(5)), (SigmoidLoss(), TiledSigmoidLoss(7))
+    for model, size, (oracle, loss) in (
+        ("vit", 2, softmax),
+        ("vit", local_size, sigmoid),
+        ("resnet", 4, softmax),
+        ("resnet", local_size, (SoftmaxLoss(), SoftmaxLoss())),
+        ("mlp", 2, sigmoid),
+    ):
         plain = new_run(model, ALONE)
         batch = whole_batch(plain)
         mine = batch.split(local_size)[world.rank]
-        for size in sizes:
-            expected = gradients(plain, batch, size, SoftmaxLoss(), False)
-            for checkpointing in (False, True):
-                found = spread_gradients(world, model, mine, size, checkpointing)
-                compare(expected, found, (world, "spread", model, size, checkpointing))
-                cases += 1
+        expected = gradients(plain, batch, size, oracle, False)
+        for checkpointing in (False, True):
+            found = spread_gradients(world, model, mine, size, loss, checkpointing)
+            compare(expected, found, (world, "spread", model, size, loss, checkpointing))
+            cases += 1
     return cases
 
 
@@ -128,9 +140,9 @@ def whole_batch(run: Run) -> Batch:
     batch = next(iter(run.loader()))
     # Some pairs share a picture, some a caption.
     batch.tokens[5] = batch.tokens[1]
-    batch.tokens[10] = batch.tokens[1]
+    batch.tokens[26] = batch.tokens[1]
     batch.lengths.copy_(batch.tokens.argmax(dim=1) + 1)
-    keys = ("same", *batch.keys[1:7], "same", *batch.keys[8:])
+    keys = ("same", *batch.keys[1:17], "same", *batch.keys[18:])
     return Batch(batch.images, batch.tokens, batch.lengths, keys, batch.positions, batch.cursor)
 
 
@@ -160,7 +172,9 @@ def check_vit(world: World) -> int:
         splits += [(chunks, losses[2], True) for chunks in (1, 4)]
         for chunks, loss, checkpointing in splits:
             run.model.set_gradient_checkpointing(checkpointing)
-            found = gradients(run, mine, math.ceil(local / chunks), loss, share)
+            size = math.ceil(local / chunks)
+            assert len(mine.split(size)) == chunks
+            found = gradients(run, mine, size, loss, share)
             compare(expected, found, (world, form, share, chunks, checkpointing, loss))
             cases += 1
     return cases
@@ -171,7 +185,7 @@ def check_chunks(world: World, model: str) -> int:
     run, plain = new_run(model, world), new_run(model, ALONE)
     batch, local = whole_batch(plain), PAIRS // world.size
     mine = batch.split(local)[world.rank]
-    for size in (3, local):
+    for size in (4, local):
         expected = gradients(plain, batch, size, SoftmaxLoss(), False)
         for checkpointing in (False, True):
             run.model.set_gradient_checkpointing(checkpointing)

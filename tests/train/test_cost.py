@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
 import pytest
 import torch
+import torch.distributed
+from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils.flop_counter import FlopCounterMode
 
 from bifocal.errors import ConfigError
+from bifocal.loss.sigmoid import SigmoidLoss
+from bifocal.loss.softmax import SoftmaxLoss
+from bifocal.loss.tiled import TiledSigmoidLoss, TiledSoftmaxLoss
 from bifocal.model import zoo
 from bifocal.train.chunks import backward
 from bifocal.train.cost import Setup, days, flops, pairs_per_second, parameters
 from bifocal.train.rehearsal import Towers
-from bifocal.types import Features
+from bifocal.types import Features, Sharing
+from bifocal.world import ALONE, World
 
 
 def towers(name: str, **settings) -> Towers:
@@ -97,6 +107,54 @@ def test_a_real_backward_pass_takes_the_flops_that_are_planned(name, lock):
         # The first layer has no gradient of its input.
         assert seen[checkpointing] == pytest.approx(counted.total - counted.loss, rel=0.03)
     assert seen[True] - seen[False] == pytest.approx(counted.recomputed, rel=0.03)
+
+
+@pytest.mark.property
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize(
+    "loss", [SoftmaxLoss(), SigmoidLoss(), TiledSoftmaxLoss(8), TiledSigmoidLoss(8)]
+)
+def test_a_loss_takes_the_flops_that_are_planned(loss, devices):
+    reading, local = towers("ViT-nano/8"), 16
+    setup = Setup(
+        reading,
+        batch_size=devices * local,
+        devices=devices,
+        form="sigmoid" if isinstance(loss, SigmoidLoss | TiledSigmoidLoss) else "softmax",
+        tile=8 if isinstance(loss, TiledSoftmaxLoss | TiledSigmoidLoss) else 0,
+    )
+    image, text = torch.randn(2, local, reading.model.embed_dim).unbind()
+    given = Features(image, text, torch.tensor(1.0), torch.tensor(0.0))
+    in_place = {torch.ops.aten.addmm_: lambda _, a, b, **known: 2 * a[0] * a[1] * b[1]}
+    for sharing in (None, Sharing(torch.arange(local) // 2, torch.arange(local))):
+        counting = FlopCounterMode(display=False, custom_mapping=in_place)
+        with world_of(devices) as world, counting:
+            loss.value_and_grad(given, world, sharing)
+        planned = flops(setup).loss * local
+        assert counting.get_total_flops() == pytest.approx(planned, rel=0.05)
+
+
+@contextmanager
+def world_of(devices: int) -> Iterator[World]:
+    """Stand as the first of processes of which the others do not exist."""
+    if devices == 1:
+        yield ALONE
+        return
+    torch.distributed.init_process_group("fake", rank=0, world_size=devices, store=FakeStore())
+    try:
+        yield World(0, devices, torch.device("cpu"))
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.property
+def test_stored_features_spare_the_image_tower():
+    locked = towers("ViT-nano/8", lock="image")
+    read, spared = (
+        flops(Setup(t, batch_size=8)) for t in (locked, replace(locked, stored_images=True))
+    )
+    assert read.image > spared.image == 0
+    assert spared.total == read.total - read.image
 
 
 @pytest.mark.property

@@ -9,7 +9,7 @@ import pytest
 from bifocal import pretrained
 from bifocal.cli.train import train
 from bifocal.errors import ConfigError
-from bifocal.train.stages import load_stages
+from bifocal.train.stages import foresee, load_stages
 
 RECIPE = """
 [model]
@@ -95,3 +95,28 @@ def test_stages_may_begin_from_a_model(recipe, tmp_path):
     recipe.write_text(recipe.read_text() + "model.patch_size = 5\n")
     with pytest.raises(ConfigError, match=r"stage 2, model: unknown setting 'patch_size'"):
         load_stages(recipe, [f"init={tmp_path / 'first'}"])
+
+
+@pytest.mark.behaviour
+def test_stages_are_foreseen_as_they_turn_out(recipe, tmp_path):
+    later = """
+[[stage]]
+optim.lr = 1e-5
+normalize.std = [0.3, 0.3, 0.3]
+
+[[stage]]
+train.lock = "image"
+"""
+    recipe.write_text(recipe.read_text().replace("steps = 3", "steps = 1") + later)
+    stages = load_stages(recipe, [f"out={tmp_path / 'run'}"])
+    foreseen = foresee(stages)
+    train(recipe, [f"out={tmp_path / 'run'}"])
+    for stage, expected in zip(stages, foreseen, strict=True):
+        found = stage.config()
+        smaller = {"vocab_size": found.model.text.vocab_size}
+        text = expected.model.text.model_copy(update=smaller)
+        model = expected.model.model_copy(update={"text": text})
+        assert found == expected.model_copy(update={"model": model})
+    assert [one.model.vision.image_size for one in foreseen] == [32, 48, 32, 32]
+    assert foreseen[3].train.lock == "image"
+    assert foreseen[3].normalize == foreseen[2].normalize != foreseen[1].normalize
