@@ -21,7 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bifocal.model.config import CLIPConfig, ModifiedResNetConfig
+from bifocal.interop.open_clip_config import format_config
 from bifocal.train.config import RunConfig
 from bifocal.train.log import read_metrics
 from bifocal.train.recipe import load_run
@@ -53,7 +53,7 @@ def bifocal_rate(steps: int, folder: Path) -> float:
 def open_clip_rate(python: str, config: RunConfig, steps: int, folder: Path) -> float:
     """Return the pairs a second of open_clip's trainer, by its own log of every step."""
     (folder / "models").mkdir(parents=True)
-    (folder / "models" / "peer.json").write_text(json.dumps(open_clip_config(config.model)))
+    (folder / "models" / "peer.json").write_text(json.dumps(format_config(config.model)))
     shards = config.data_root / config.data.train
     found = sorted(shards.parent.glob(shards.name))
     # open_clip takes a range in braces, as NAME-{000000..000005}.tar
@@ -82,19 +82,6 @@ def open_clip_rate(python: str, config: RunConfig, steps: int, folder: Path) -> 
     if len(rates) <= WARM_UP:
         raise SystemExit(f"open_clip did not train:\n{done.stderr[-3000:]}")
     return statistics.median(rates[WARM_UP:])
-
-
-def open_clip_config(model: CLIPConfig) -> dict[str, object]:
-    """Return the same architecture in open_clip's terms."""
-    assert isinstance(model.vision, ModifiedResNetConfig)
-    vision = model.vision.model_dump(exclude={"heads", "init_residual_gain"})
-    text = model.text.model_dump()
-    return {
-        "embed_dim": model.embed_dim,
-        "quick_gelu": True,
-        "vision_cfg": vision,
-        "text_cfg": text,
-    }
 
 
 def overrides(steps: int, folder: Path) -> list[str]:
