@@ -3,9 +3,9 @@
     python -m benchmarks.gpu [--models ViT-B/32 RN50 ViT-L/14] [--json figures.json]
 
 The loss by tiles beside the whole matrix, the training step of published architectures, the forward
-passes of their towers, and the optimizer in every format. Where open_clip is installed (the peers'
-environment) its training step takes turns with bifocal's. `--device cpu` with small sizes tries
-the program out.
+passes of their towers, and the optimizer in every format beside torch's fused one. Where open_clip
+is installed (the peers' environment) its losses, towers and training steps are timed too, on the
+same captions and pictures. `--device cpu` with small sizes tries the program out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import dataclasses
 import importlib.util
 import json
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -25,11 +25,11 @@ from benchmarks.loss import LOSSES
 from benchmarks.optimizer import CASES, measure
 from benchmarks.timing import timed
 from benchmarks.tokenizer import invented
+from benchmarks.towers import bifocal_towers, open_clip_towers
 from benchmarks.train_step import bifocal_step, open_clip_step
 from bifocal.inputs.tokenizer import Tokenizer
 from bifocal.interop.vocabulary import shipped_vocabulary
 from bifocal.model import zoo
-from bifocal.model.clip import CLIP
 from bifocal.precision import autocast
 from bifocal.train.cost import Setup, flops
 from bifocal.train.rehearsal import Towers
@@ -66,7 +66,10 @@ def main() -> None:
     print(f"{name}, torch {torch.__version__}")
     found: dict[str, object] = {"device": name, "torch": torch.__version__, "peak": peak}
     found["loss"] = losses(options.sizes, device)
-    found["towers"] = [towers(one, options.batch_size, device, peak) for one in options.models]
+    texts = lines[: options.batch_size]
+    found["towers"] = [
+        towers(model, texts, options.vocabulary, device, peak) for model in options.models
+    ]
     found["steps"] = [
         steps(
             argparse.Namespace(
@@ -75,7 +78,7 @@ def main() -> None:
                 precision=precision,
                 vocabulary=options.vocabulary,
             ),
-            lines[: options.batch_size],
+            texts,
             device,
             peak,
         )
@@ -112,27 +115,40 @@ def losses(sizes: list[int], device: torch.device) -> list[dict[str, object]]:
 
 
 @torch.inference_mode()
-def towers(model: str, batch: int, device: torch.device, peak: float | None) -> dict[str, object]:
-    """Time both forward passes in bfloat16."""
-    config = zoo.config(model)
-    clip = CLIP(config).to(device).eval()
+def towers(
+    model: str, texts: Sequence[str], vocabulary: Path, device: torch.device, peak: float | None
+) -> dict[str, object]:
+    """Time both forward passes in bfloat16, beside open_clip's where it is installed."""
+    config, batch = zoo.config(model), len(texts)
     size = config.vision.image_size
     images = torch.randn(batch, 3, size, size, device=device)
-    tokens = torch.randint(1, 1000, (batch, 32), device=device)
-    tokens[:, -1] = config.text.vocab_size - 1
-    counted = flops(Setup(Towers(config, length=32), batch))
+    makers = {"bifocal": lambda: bifocal_towers(model, images, texts, vocabulary)}
+    if has_peer(model):
+        makers["open_clip"] = lambda: open_clip_towers(model, images, texts)
+    counted = flops(Setup(Towers(config, length=mean_length(texts, vocabulary)), batch))
     row: dict[str, object] = {"model": model, "batch": batch}
-    reads: dict[str, tuple[Callable[[], object], int]] = {
-        "image": (lambda: clip.encode_image(images), counted.image),
-        "text": (lambda: clip.encode_text(tokens), counted.text),
-    }
-    for tower, (read, operations) in reads.items():
-        with autocast("bfloat16", device):
-            rate = batch / median(read, device)
-        found = {"per_second": rate, "peak_share": peak and rate * operations / peak}
-        row[tower] = found
-        print(f"  {model} {tower}: {rate:10.0f} a second{share(found)}", flush=True)
+    for name, make in makers.items():
+        for tower, read in make().items():
+            with autocast("bfloat16", device):
+                rate = batch / median(read, device)
+            found: dict[str, float | None] = {"per_second": rate}
+            if name == "bifocal":
+                operations = counted.image if tower == "image" else counted.text
+                found["peak_share"] = peak and rate * operations / peak
+            row[f"{name} {tower}"] = found
+            print(f"  {model} {tower} {name}: {rate:10.0f} a second{share(found)}", flush=True)
     return row
+
+
+def has_peer(model: str) -> bool:
+    """Return whether open_clip is installed and knows a model."""
+    return importlib.util.find_spec("open_clip") is not None and model in zoo.PUBLISHED
+
+
+def mean_length(texts: Sequence[str], vocabulary: Path) -> int:
+    """Return the tokens of a text, on average."""
+    ends = Tokenizer.load(vocabulary)(texts).argmax(dim=1)
+    return round((ends + 1).float().mean().item())
 
 
 def steps(
@@ -141,11 +157,10 @@ def steps(
     """Time whole training steps, beside open_clip's where it is installed."""
     model, batch, precision = options.model, options.batch_size, options.precision
     makers = {"bifocal": bifocal_step}
-    if importlib.util.find_spec("open_clip") and model in zoo.PUBLISHED:
+    if has_peer(model):
         makers["open_clip"] = open_clip_step
     row: dict[str, object] = {"model": model, "batch": batch, "precision": precision}
-    tokens = Tokenizer.load(options.vocabulary)(captions)
-    length = round((tokens.argmax(dim=1) + 1).float().mean().item())
+    length = mean_length(captions, options.vocabulary)
     for name, make in makers.items():
         step = make(options, captions, device)
         # Several in a row, as in training: the next one is queued while the last one computes.

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import open_clip
 import torch
 
+from benchmarks.timing import timed
 from benchmarks.tokenizer import NOUNS
 from bifocal.inputs.tokenizer import Tokenizer
 from bifocal.interop.vocabulary import shipped_vocabulary
 from bifocal.model import zoo
 from bifocal.model.clip import CLIP
+
+Reads = dict[str, Callable[[], object]]
+"""What reads all pictures, and all texts, by tower."""
 
 
 @torch.inference_mode()
@@ -34,30 +36,39 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    name = options.model.replace("/", "-").replace("@336px", "-336")
-    theirs = open_clip.create_model(name, force_quick_gelu=True).eval()
-    ours = CLIP(zoo.config(options.model)).eval()
     size = zoo.config(options.model).vision.image_size
     images = torch.randn(options.images, 3, size, size)
     prompts = [f"a photo of a {NOUNS[n % len(NOUNS)]} {n}." for n in range(options.prompts)]
-    padded = open_clip.get_tokenizer(name)(prompts)
     vocabulary = shipped_vocabulary()
     assert vocabulary is not None, "open_clip ships one"
-    tokens = Tokenizer.load(Path(vocabulary))(prompts)
-    compare(
-        "encode_image",
-        options.images,
-        lambda: theirs.encode_image(images),
-        lambda: ours.encode_image(images),
-        options.rounds,
-    )
-    compare(
-        "encode_text",
-        options.prompts,
-        lambda: theirs.encode_text(padded),
-        lambda: ours.encode_text(tokens),
-        options.rounds,
-    )
+    theirs = open_clip_towers(options.model, images, prompts)
+    ours = bifocal_towers(options.model, images, prompts, vocabulary)
+    for tower, count in (("image", options.images), ("text", options.prompts)):
+        compare(f"encode_{tower}", count, theirs[tower], ours[tower], options.rounds)
+
+
+def bifocal_towers(
+    model: str, images: torch.Tensor, texts: Sequence[str], vocabulary: Path
+) -> Reads:
+    """Return both towers of a model with random weights, on the device of the pictures."""
+    clip = CLIP(zoo.config(model)).to(images.device).eval()
+    tokens = Tokenizer.load(vocabulary)(texts)
+    lengths = (tokens.argmax(dim=1) + 1).tolist()
+    tokens = tokens.to(images.device)
+    return {
+        "image": lambda: clip.encode_image(images),
+        "text": lambda: clip.encode_text(tokens, lengths),
+    }
+
+
+def open_clip_towers(model: str, images: torch.Tensor, texts: Sequence[str]) -> Reads:
+    """Return those of open_clip; texts are padded to 77 tokens."""
+    import open_clip  # of the peers' environment
+
+    name = model.replace("/", "-").replace("@336px", "-336")
+    clip = open_clip.create_model(name, force_quick_gelu=True).to(images.device).eval()
+    tokens = open_clip.get_tokenizer(name)(list(texts)).to(images.device)
+    return {"image": lambda: clip.encode_image(images), "text": lambda: clip.encode_text(tokens)}
 
 
 def compare(
@@ -68,19 +79,13 @@ def compare(
     rounds: int,
 ) -> None:
     """Time both in turn and print their rates."""
-    seconds = [(timed(theirs), timed(ours)) for _ in range(1 + rounds)][1:]
+    device = torch.device("cpu")
+    seconds = [[timed(call, device) for call in (theirs, ours)] for _ in range(1 + rounds)][1:]
     rates = [count / statistics.median(times) for times in zip(*seconds, strict=True)]
     print(
         f"{what:<13} open_clip {rates[0]:8.1f}/s   bifocal {rates[1]:8.1f}/s   "
         f"{rates[1] / rates[0]:.2f}x"
     )
-
-
-def timed(call: Callable[[], object]) -> float:
-    """Return the seconds of a call."""
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":
