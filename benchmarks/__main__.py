@@ -1,7 +1,8 @@
 """Runs the benchmarks that need no other environment, one after the other: `make bench`.
 
-Those that time a peer in the same process (`tokenizer`, `towers`, `train_step`) are run by the
-Python of the peers' environment, each by its name; so is `train_rate`, which is told where it is.
+Those that time a peer (`towers`, `train_step`, `zero_shot_classifier`, `tokenizer`, `input_path`,
+`tar_reading`, `train_rate`) are run by the Python of the peers' environment, each by its name; so
+is `gpu`, which times everything on a CUDA device.
 """
 
 import subprocess

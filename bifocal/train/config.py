@@ -124,8 +124,8 @@ class LossConfig(Settings):
     with them (figure 2), predicting the words of a caption, which needs
     model.text.kind=bag_of_words, or the caption itself."""
     sharing: bool = False
-    """Whether pairs of the same sample, or with the same caption, count as each other's partners;
-    contrastive losses only."""
+    """Whether pairs of the same sample (a batch across the end of an epoch may hold some twice), or
+    with the same caption, count as each other's partners; contrastive losses only."""
     tile: NonNegativeInt | None = None
     """Side of the tiles of a contrastive loss's similarity matrix, by default what suits the
     device; 0 computes it whole, the plain way."""

@@ -6,8 +6,8 @@ torch's FakeTensorMode computes shapes, types and devices, and no values, so tha
 real steps under autocast("cuda"), with losses, backward pass and optimizer, on any machine. Prints
 for each case a JSON line: its name, what went wrong, and where the host waits for the device.
 Noticed is a tensor of the CPU that meets one of the device (also in lists and in collective calls,
-where FakeTensor does not look). Not noticed are values (all scalars are 1), NCCL, FSDP, and layouts
-that cuDNN chooses.
+where FakeTensor does not look), and one that NCCL would not send. Not noticed are values (all
+scalars are 1), what NCCL makes of it, FSDP, and layouts that cuDNN chooses.
 
 A torch that is built without CUDA is told that there is a device by some lines of C++: autograd
 asks for its stream. They must be loaded before torch, hence a process of its own.
@@ -101,6 +101,11 @@ from bifocal.types import Cursor  # noqa: E402
 from bifocal.world import World  # noqa: E402
 
 PAIRS, LONGEST = 16, 13
+SENT = {
+    *(torch.bool, torch.uint8, torch.int8, torch.int32, torch.int64),
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+}
+"""What NCCL sends from process to process."""
 HALF = "optim.statistics=bfloat16 optim.text_weights=bfloat16 optim.image_weights=bfloat16"
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("", {}),
@@ -138,6 +143,8 @@ class Watch(TorchDispatchMode):
             assert len(places) == 1, f"{name} of tensors on {places}"
         if func.namespace == "c10d":
             assert all(t.device.type == "cuda" for t in given), f"{name} on the CPU"
+            assert all(t.dtype in SENT for t in given), f"{name} of what NCCL does not send"
+            assert all(t.is_contiguous() for t in given), f"{name} of what has gaps"
         if any(t.device.type == "cuda" for t in given):
             self._look(name, args)
         if name == "_local_scalar_dense":

@@ -64,7 +64,7 @@ def new_run(model: str, world: World) -> Run:
     }
     run = prepare(resolve_run(table, "test"), ALONE, print)
     run.world = world
-    run.model.double()
+    run.model.to(world.device, torch.float64)
     run.preprocess = Exact()
     return run
 
@@ -74,6 +74,7 @@ def gradients(run: Run, batch: Batch, size: int, loss: ContrastiveLoss, share: b
     model = copy.deepcopy(run.model)
     run = copy.copy(run)
     run.model = model
+    batch = batch.to(run.world.device)
     chunks = batch.split(size)
     statistics = RunningStatistics(model)
     features = embed_chunks(run, chunks, statistics)
@@ -100,7 +101,7 @@ def spread_gradients(
     run.model.set_gradient_checkpointing(checkpointing)
     shard(run.model, world)
     statistics = RunningStatistics(run.model)
-    chunks = batch.split(size)
+    chunks = batch.to(world.device).split(size)
     features = embed_chunks(run, chunks, statistics)
     value, seeds = loss.value_and_grad(features, run.world)
     backward_chunks(run, chunks, features, seeds)
@@ -149,7 +150,7 @@ def whole_batch(run: Run) -> Batch:
 def compare(expected: dict, found: dict, case: object) -> None:
     assert expected.keys() == found.keys()
     for name, value in expected.items():
-        error = (value - found[name]).abs().max().item()
+        error = (value.cpu() - found[name].cpu()).abs().max().item()
         size = max(1.0, value.abs().max().item())
         assert error <= BOUND * size, f"{case}: {name} is off by {error:.2e}"
 
@@ -194,9 +195,9 @@ def check_chunks(world: World, model: str) -> int:
     return 4
 
 
-def main() -> None:
+def main(device: str = "cpu") -> None:
     """Check every kind of split; a collective call of a world's processes."""
-    with join_world("cpu") as joined:
+    with join_world(device) as joined:
         compared = check_vit(joined) + check_spread(joined)
         compared += sum(check_chunks(joined, model) for model in ("resnet", "mlp"))
         print(f"compared {compared}")
