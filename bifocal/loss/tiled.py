@@ -80,12 +80,12 @@ def _softmax(
     gradients = Gradients(similarities)
     for tile in similarities.tiles():
         per_image, per_text = rows[tile.rows, None], columns[tile.columns]
-        row, column = tile.matches
-        weight = row_weight[tile.rows][row] + column_weight[tile.columns][column]
-        matched += tile.logits[tile.matches] @ weight
+        matches = similarities.matches(tile)
+        weight = row_weight[tile.rows][matches[0]] + column_weight[tile.columns][matches[1]]
+        matched += tile.logits[matches] @ weight
         slope = (tile.logits - per_image).exp_()
         slope += tile.logits.sub_(per_text).exp_()
-        slope[tile.matches] -= weight
+        slope[matches] -= weight
         gradients.add(tile, slope)
     loss = (world.sum_(rows.sum() - matched) + columns.sum()) / (2 * pairs)
     return loss, gradients.features(world, 1 / (2 * pairs))
@@ -129,8 +129,9 @@ def _sigmoid(similarities: Similarities, world: World) -> tuple[Float[Tensor, ""
     gradients = Gradients(similarities)
     for tile in similarities.tiles():
         # -log σ(-l) for all, and -log σ(l) = -log σ(-l) - l where they belong together.
-        loss += F.softplus(tile.logits).sum() - tile.logits[tile.matches].sum()
+        matches = similarities.matches(tile)
+        loss += F.softplus(tile.logits).sum() - tile.logits[matches].sum()
         slope = tile.logits.sigmoid_()
-        slope[tile.matches] -= 1
+        slope[matches] -= 1
         gradients.add(tile, slope)
     return world.sum_(loss) / pairs, gradients.features(world, 1 / pairs)

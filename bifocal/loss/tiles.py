@@ -26,8 +26,6 @@ class Tile:
     rows: slice
     columns: slice
     logits: Float[Tensor, "rows columns"]
-    matches: tuple[Int[Tensor, " matches"], Int[Tensor, " matches"]]
-    """Row and column, within the tile, of every picture and text that belong together."""
 
 
 class Similarities:
@@ -57,7 +55,7 @@ class Similarities:
             logits = (self.image[rows] * self.scale) @ self.texts[columns].T
             if self.bias is not None:
                 logits += self.bias
-            yield Tile(rows, columns, logits, self._matches(rows, columns))
+            yield Tile(rows, columns, logits)
 
     def places(self) -> Iterator[tuple[slice, slice]]:
         """Return rows and columns of every tile."""
@@ -70,12 +68,12 @@ class Similarities:
         same = self._own.image[rows, None] == self._all.image[columns]
         return same.logical_or_(self._own.text[rows, None] == self._all.text[columns])
 
-    def _spans(self, count: int) -> Iterator[slice]:
-        return (slice(n, min(n + self._side, count)) for n in range(0, count, self._side))
+    def matches(self, tile: Tile) -> tuple[Int[Tensor, " matches"], Int[Tensor, " matches"]]:
+        """Return row and column, within the tile, of every picture and text that belong together.
 
-    def _matches(
-        self, rows: slice, columns: slice
-    ) -> tuple[Int[Tensor, " matches"], Int[Tensor, " matches"]]:
+        Where pairs may share them, a device is waited for.
+        """
+        rows, columns = tile.rows, tile.columns
         if self._own is None:
             first = rows.start + self._first
             begin, end = max(first, columns.start), min(rows.stop + self._first, columns.stop)
@@ -83,6 +81,9 @@ class Similarities:
             return both - first, both - columns.start
         row, column = self.shared(rows, columns).nonzero(as_tuple=True)
         return row, column
+
+    def _spans(self, count: int) -> Iterator[slice]:
+        return (slice(n, min(n + self._side, count)) for n in range(0, count, self._side))
 
 
 class Gradients:

@@ -32,3 +32,4 @@ def test_a_step_on_a_device_mixes_no_devices_and_waits_at_its_end_alone():
         assert not row["error"], f"{row['case']}\n{row['error']}"
         allowed = AT_THE_END.union(*(w for part, w in ON_THE_WAY.items() if part in row["case"]))
         assert set(row["waits"]) <= allowed, row
+        assert row["waits"].get("nonzero loss/tiles.py", 0) <= 1, "once a tile, and it is one"
