@@ -162,7 +162,7 @@ def _largest(setup: Setup, model: TwoTowers) -> int:
     blocks = [
         sum(p.numel() for p in own) for module, own in units(model).items() if is_block(module)
     ]
-    return max(blocks) * DTYPES[setup.towers.precision].itemsize
+    return max(blocks, default=0) * DTYPES[setup.towers.precision].itemsize
 
 
 def _features(setup: Setup, rehearsed: Rehearsal) -> tuple[int, int]:

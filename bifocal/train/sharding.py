@@ -4,7 +4,8 @@ Each process holds a part of the rows of every matrix and kernel; a block is put
 is computed, and taken apart again (Rajbhandari et al. 2020, "ZeRO", arXiv 1910.02054; Zhao et al.
 2023, arXiv 2304.11277). Gains, biases and the temperature, a thousandth of a model, are held by
 everyone, and so are the text tower's positional embedding and its projection, which stand outside
-all modules. Gradients are summed, as everywhere in bifocal, not averaged.
+all modules. So is a locked tower, which has no gradients and averages to spread: FSDP clears its
+books where gradients arrive. Gradients are summed, as everywhere in bifocal, not averaged.
 
 Checkpoints hold whole tensors: they do not tell, nor care, over how many processes a run was
 spread.
@@ -30,22 +31,25 @@ def shard(model: TwoTowers, world: World, precision: Precision = "float32") -> N
     """Spread a model's matrices over the processes; with one process there is nothing to do.
 
     Args:
-        model: in the dtypes that it is stored in.
+        model: in the dtypes that it is stored in, locked if it is to be.
         world: the processes.
         precision: that the towers compute in. Matrices travel in it, since autocast would round
             them to it anyway; gradients are summed in float32 or better.
     """
     if world.size == 1:
         return
-    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed import group
+    from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    for parameter in model.parameters():
-        parameter.data = parameter.data.contiguous()  # kernels too
-    mesh = init_device_mesh(world.device.type, (world.size,))
+    # Of the world's own group: init_device_mesh makes another one for CPUs beside a CUDA device.
+    assert group.WORLD is not None
+    mesh = DeviceMesh.from_group(group.WORLD, world.device.type)
     compute = None if precision == "float32" else DTYPES[precision]
     sums = model.logit_scale.dtype
-    for module in units(model):
+    for module, matrices in units(model).items():
+        for matrix in matrices:
+            matrix.data = matrix.data.contiguous()  # kernels too
         # Autocast leaves embeddings as they are.
         dtype = None if module is model.token_embedding else compute
         unit = fully_shard(
@@ -62,6 +66,8 @@ def shard(model: TwoTowers, world: World, precision: Precision = "float32") -> N
 def units(model: TwoTowers) -> dict[nn.Module, list[nn.Parameter]]:
     """Return the modules whose matrices are put together when they are called, and the matrices.
 
+    A locked tower has none.
+
     Blocks come first, and are taken apart again when they have been called; what is around them
     stays together until the gradients are there.
     """
@@ -70,8 +76,10 @@ def units(model: TwoTowers) -> dict[nn.Module, list[nn.Parameter]]:
     taken: set[nn.Parameter] = set()
     heads = [module for module in model.modules() if isinstance(module, ProjectionHead)]
     for module in (*blocks, model.visual, *model.text_modules(), *heads):
-        found[module] = [p for p in module.parameters() if p.ndim >= 2 and p not in taken]
-        taken.update(found[module])
+        matrices = [p for p in module.parameters() if p.ndim >= 2 and p not in taken]
+        if any(p.requires_grad for p in matrices):
+            found[module] = matrices
+        taken.update(matrices)
     return found
 
 

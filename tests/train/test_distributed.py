@@ -108,6 +108,24 @@ def test_a_run_that_is_spread_over_processes(tmp_path):
             torch.testing.assert_close(weights(spread)[name], tensor, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.property
+@pytest.mark.parametrize("lock", ["image", "text"])
+def test_beside_a_locked_tower_the_other_is_spread(tmp_path, lock):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.replace(f"steps = {STEPS}", "steps = 4"))
+    train_run(load_run(recipe, [f"out={tmp_path / 'first'}"]), Console(quiet=True))
+    options = [f"init={tmp_path / 'first'}", f"train.lock={lock}"]
+    train(recipe, tmp_path / "spread", 2, *options, "train.shard=true", "train.chunk_size=4")
+    train_run(load_run(recipe, [f"out={tmp_path / 'alone'}", *options]), Console(quiet=True))
+    before, alone, spread = (weights(tmp_path / name) for name in ("first", "alone", "spread"))
+    moved = {name for name in before if not torch.equal(before[name], spread[name])}
+    locked = {name for name in before if name.startswith("visual.") == (lock == "image")}
+    assert moved
+    assert not moved & locked - {"logit_scale"}
+    for name, tensor in spread.items():
+        torch.testing.assert_close(tensor, alone[name], rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.behaviour
 def test_a_spread_run_in_16_bits_learns_and_is_saved_whole(tmp_path):
     recipe = tmp_path / "recipe.toml"

@@ -20,7 +20,7 @@ from bifocal.loss.softmax import SoftmaxLoss
 from bifocal.loss.tiled import TiledSigmoidLoss, TiledSoftmaxLoss
 from bifocal.model import zoo
 from bifocal.model.clip import CLIP
-from bifocal.optim.spread import local
+from bifocal.optim.spread import is_spread, local
 from bifocal.train.batch_norm import RunningStatistics
 from bifocal.train.chunks import backward, embed_chunks
 from bifocal.train.cost import Setup, setup_of
@@ -223,3 +223,20 @@ def test_what_is_spread_is_counted_as_one_device_holds_it(eighth):
     assert spread.gradients == pytest.approx(here + max(blocks), rel=1e-3)
     assert spread.weights == pytest.approx(here + around + 2 * max(blocks), rel=1e-3)
     assert spread.peak < whole.peak
+
+
+@pytest.mark.property
+@pytest.mark.parametrize("lock", ["image", "text"])
+def test_a_locked_tower_is_not_spread(eighth, lock):
+    towers = shallow(lock=lock)
+    model = towers.build()
+    shard(model, eighth)
+    spread = {name for name, p in model.named_parameters() if is_spread(p)}
+    assert spread
+    kept = set(map(id, model.tower_parameters(lock)))
+    assert not any(id(p) in kept for name, p in model.named_parameters() if name in spread)
+    counted = footprint(Setup(towers, 64, devices=8, shard=True))
+    here = sum(local(p).nbytes for p in model.parameters() if p.requires_grad)
+    assert counted.statistics == pytest.approx(2 * here, rel=2e-3), "but for rows that are left"
+    whole = sum(p.nbytes for p in model.tower_parameters(lock))
+    assert counted.weights > whole + here
