@@ -98,19 +98,20 @@ def train_step(run: Run, batch: Batch, loss_fn: Loss) -> StepMetrics:
 def count_step(run: Run, *, loss: float, applied: bool) -> None:
     """Move the counters of the run behind a step; an overflow that the scaler mends is no fault."""
     run.step += 1
-    mended = run.scaler is not None and run.scaler.can_shrink and math.isfinite(loss)
+    scaler = run.scaler if math.isfinite(loss) else None
     if applied:
         run.rejected = 0
-    elif not mended:
+    elif not (scaler and scaler.can_shrink):
         run.rejected += 1
-    if run.scaler and (applied or mended):
-        run.scaler.update(applied)
+    if scaler:
+        scaler.update(applied)
 
 
 def sum_gradients(model: nn.Module, world: World) -> None:
     """Sum the gradients over the processes, in an order that depends on the model alone.
 
-    Those that are spread are summed already, where the backward pass made them.
+    They are added in float32 at least, and rounded once. Those that are spread are summed already,
+    where the backward pass made them.
     """
     if world.size == 1:
         return
@@ -125,7 +126,8 @@ def sum_gradients(model: nn.Module, world: World) -> None:
 
 
 def _sum_together(gradients: list[torch.Tensor], world: World) -> None:
-    flat = world.sum_(torch.cat([gradient.flatten() for gradient in gradients]))
+    wide = (g.flatten().to(torch.promote_types(g.dtype, torch.float32)) for g in gradients)
+    flat = world.sum_(torch.cat(list(wide)))
     parts = flat.split([gradient.numel() for gradient in gradients])
     summed = [part.view_as(gradient) for gradient, part in zip(gradients, parts, strict=True)]
     torch._foreach_copy_(gradients, summed)  # pyright: ignore[reportPrivateImportUsage]

@@ -5,22 +5,23 @@ from __future__ import annotations
 import copy
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
 
 from bifocal import pretrained
 from bifocal.cli.train import train_run
 from bifocal.errors import ConfigError, TrainingError
 from bifocal.loss.softmax import SoftmaxLoss
 from bifocal.model.clip import CLIP
-from bifocal.train import loop
+from bifocal.train import loop, step
 from bifocal.train.prepare import prepare
 from bifocal.train.rejected import REJECTED, RejectedLog
-from bifocal.train.step import train_step
+from bifocal.train.step import count_step, train_step
 from bifocal.world import ALONE, World
 
 HALF = (
@@ -107,6 +108,43 @@ def test_what_no_scale_mends_is_counted_and_every_step_of_it_written_out(configu
     rows = [json.loads(line) for line in (tmp_path / REJECTED).read_text("utf-8").splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4], "the first is mended, by a scale of 1"
     assert run.scaler.scale == 1
+
+
+@pytest.mark.behaviour
+def test_steps_that_no_scale_mends_end_a_streak_of_good_ones(configure):
+    run = prepare(configure("train.precision=float16"), World(), print)
+    assert run.scaler is not None
+    run.scaler.scale, run.scaler.patience = 1.0, 3
+    for good in (True, True, False, True):
+        count_step(run, loss=1.0, applied=good)
+    assert (run.scaler.scale, run.scaler.good_steps) == (1.0, 1)
+
+
+@dataclass(frozen=True)
+class Two(World):
+    """A world of two processes that have the same gradients."""
+
+    size: int = 2
+    sent: list[torch.dtype] = field(default_factory=list)
+
+    def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.sent.append(tensor.dtype)
+        return tensor.mul_(2)
+
+
+@pytest.mark.behaviour
+def test_gradients_in_16_bits_are_summed_over_processes_in_32(monkeypatch):
+    monkeypatch.setattr(step, "BUCKET", 1)  # each by itself
+    dtypes = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+    model = nn.ParameterList(torch.ones(3, dtype=dtype) for dtype in dtypes)
+    for parameter in model:
+        parameter.grad = torch.full_like(parameter, 0.75)
+    world = Two()
+    step.sum_gradients(model, world)
+    assert world.sent == [torch.float32] * 3 + [torch.float64]
+    for parameter in model:
+        assert parameter.grad.dtype == parameter.dtype
+        assert parameter.grad.tolist() == [1.5] * 3
 
 
 @pytest.mark.property
