@@ -20,9 +20,8 @@ from bifocal.settings import merge, parse_override
 from bifocal.train.config import RunConfig
 from bifocal.train.cost import Setup, days, flops, pairs_per_second, parameters, setup_of
 from bifocal.train.footprint import footprint, largest_chunk
-from bifocal.train.recipe import resolve_run
 from bifocal.train.rehearsal import DeviceType
-from bifocal.train.stages import foresee, load_stages
+from bifocal.train.stages import Stage, foresee, load_stages
 from bifocal.train.trial import achieved
 from bifocal.world import World, pick_device
 
@@ -119,6 +118,8 @@ def plan(
         },
     }
     runs = _runs(model, overrides or [], given)
+    if epochs is not None and any(config.train.steps is not None for _, config in runs):
+        raise ConfigError("--epochs does not count where train.steps is set: give that instead")
     console, planned = Console(), []
     for title, config in runs:
         setup = setup_of(config, devices=devices, length=length, device=device)
@@ -188,7 +189,8 @@ def _runs(
     table = merge(PAPER, {"model": {"preset": model}})
     for override in overrides:
         table = merge(table, parse_override(override))
-    return [(model, resolve_run(table, model))]
+    (config,) = foresee([Stage(table, model, 1, 1)])
+    return [(model, config)]
 
 
 def _total(times: list[dict[str, Any]]) -> dict[str, Any]:

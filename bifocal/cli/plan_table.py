@@ -45,8 +45,10 @@ def plan_table(figures: Mapping[str, Any]) -> Table:
 
 def total_line(time: Mapping[str, Any]) -> str:
     """Return a line on the time of all stages of a recipe."""
+    if time["pairs"] is None:
+        return "all stages: ? days (give --pairs)"
     if time["days"] is None:
-        return "all stages: ? days (give --pairs, and --tflops or --measure)"
+        return "all stages: ? days (give --tflops, or --measure)"
     days, pairs = format_number(time["days"]), f"{time['pairs']:,.0f}"
     return f"all stages: {days} days for {pairs} pairs"
 

@@ -15,24 +15,16 @@ from bifocal.data.sample import Source
 from bifocal.data.sources import Reading, open_source
 from bifocal.embed import Embedded
 from bifocal.errors import CheckpointError, ConfigError, DataError
-from bifocal.identity import unlike
 from bifocal.inputs.tokenizer import Tokenizer
 from bifocal.inputs.vocabulary import train_tokenizer
 from bifocal.model.resize import fitted_state
-from bifocal.pretrained import (
-    TOKENIZER,
-    Pretrained,
-    check_state,
-    find_model,
-    load,
-    read_weights,
-)
+from bifocal.pretrained import TOKENIZER, check_state, find_model, load, read_weights
 from bifocal.settings import build
 from bifocal.train import best, checkpoint
 from bifocal.train.config import RunConfig
 from bifocal.train.sharding import load_whole
-from bifocal.train.state import Run, new_run, preprocess_of
-from bifocal.train.stored_features import FeatureSource
+from bifocal.train.state import Run, new_run
+from bifocal.train.stored_features import FeatureSource, check_reads_alike
 from bifocal.world import World
 
 FREE_TO_CHANGE = (
@@ -87,7 +79,7 @@ def prepare(config: RunConfig, world: World, say: Callable[[str], None]) -> Run:
         if config.init:
             start_from(run, find_model(Path(config.init)))
         _check_together(run)
-        if run.schedule.warmup >= run.total_steps:
+        if run.schedule.warmup > run.total_steps:
             say(
                 f"the run of {run.total_steps:,} steps ends inside its warm-up of "
                 f"{run.schedule.warmup:,}, at a rate of {run.schedule(run.total_steps - 1):.3g} of "
@@ -154,7 +146,8 @@ def open_training(config: RunConfig) -> Source:
     """Return the training pairs, with features in place of pictures if the settings say so.
 
     Raises:
-        ConfigError, DataError: the data cannot be used.
+        ConfigError, DataError: the data cannot be used, or the model reads pictures in another way
+            than that of the features.
         CheckpointError: the features are of another model or of other data.
     """
     data = config.data
@@ -164,27 +157,8 @@ def open_training(config: RunConfig) -> Source:
     embedded = Embedded.open(config.data_root / Path(data.image_features).expanduser())
     pictures = open_source(data.train, reading(config, classes=data.classes))
     start = load(config.init)
-    _check_reads_alike(config, start)
+    check_reads_alike(config, start)
     return FeatureSource(source, pictures, embedded, start)
-
-
-def _check_reads_alike(config: RunConfig, start: Pretrained) -> None:
-    """Compare how the run's model reads a picture with how that of `init` does.
-
-    Raises:
-        ConfigError: the features of the one are not those of the other.
-    """
-    own, theirs = (model.model_dump(mode="json") for model in (config.model, start.model.config))
-    of_pictures = ("vision", "activation", "embed_dim", "projection")
-    faults = [one for key in of_pictures for one in unlike(own[key], theirs[key], f"model.{key}")]
-    own, theirs = (one.model_dump(mode="json") for one in (preprocess_of(config), start.preprocess))
-    faults += unlike(own, theirs, "normalize")
-    if faults:
-        raise ConfigError(
-            f"data.image_features are what the model of init={config.init} says of pictures, and "
-            f"this run's would say something else ({'; '.join(faults)}): leave these settings as "
-            "they are there, or data.image_features out"
-        )
 
 
 def open_validation(config: RunConfig) -> Source | None:

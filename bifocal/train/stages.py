@@ -27,7 +27,9 @@ from typing import Any
 
 from bifocal.errors import CheckpointError, ConfigError
 from bifocal.settings import merge, parse_override, read_toml
+from bifocal.train import best
 from bifocal.train.config import RunConfig
+from bifocal.train.objective import loss_of
 from bifocal.train.recipe import resolve_run
 from bifocal.train.state import preprocess_of
 
@@ -93,5 +95,11 @@ def foresee(stages: Iterable[Stage]) -> list[RunConfig]:
     found: list[RunConfig] = []
     for stage in stages:
         start = (found[-1].model, preprocess_of(found[-1])) if found else None
-        found.append(resolve_run(stage.table, stage.origin, start))
+        config = resolve_run(stage.table, stage.origin, start)
+        try:
+            loss_of(config)
+            best.check_metric(config)
+        except ConfigError as error:
+            raise ConfigError(f"{stage.origin}: {error}") from None
+        found.append(config)
     return found

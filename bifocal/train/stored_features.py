@@ -11,8 +11,11 @@ import numpy as np
 
 from bifocal.data.sample import Sample, Source
 from bifocal.embed import Embedded
-from bifocal.errors import DataError
+from bifocal.errors import ConfigError, DataError
+from bifocal.identity import unlike
 from bifocal.pretrained import Pretrained
+from bifocal.train.config import RunConfig
+from bifocal.train.state import preprocess_of
 
 
 class FeatureSource:
@@ -65,3 +68,27 @@ class FeatureSource:
     def place(self, index: int) -> str:
         """Return where sample `index` lies."""
         return self._source.place(index)
+
+
+def check_reads_alike(config: RunConfig, start: Pretrained) -> None:
+    """Compare how the run's model reads a picture with how that of `init` does.
+
+    Raises:
+        ConfigError: the features of the one are not those of the other.
+    """
+    own, theirs = config.model, start.model.config
+    faults: list[str] = []
+    for key in ("activation", "embed_dim", "projection"):
+        faults += unlike(getattr(own, key), getattr(theirs, key), f"model.{key}")
+    first_weights = {"init_residual_gain"}
+    here, there = (one.vision.model_dump(exclude=first_weights) for one in (own, theirs))
+    faults += unlike(here, there, "model.vision")
+    for key in ("mean", "std"):
+        here, there = (getattr(one, key) for one in (preprocess_of(config), start.preprocess))
+        faults += unlike(here, there, f"normalize.{key}")
+    if faults:
+        raise ConfigError(
+            f"data.image_features are what the model of init={config.init} says of pictures, and "
+            f"this run's would say something else ({'; '.join(faults)}): leave these settings as "
+            "they are there, or data.image_features out"
+        )

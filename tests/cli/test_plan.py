@@ -100,7 +100,9 @@ data.image_features = "features"
     assert "days for 56 pairs" in said.out.splitlines()[-1]
     measured = bifocal("plan", recipe, "--measure")
     assert measured.status == 0, measured.text
-    assert "? days (give --pairs" in bifocal("plan", recipe).out
+    assert "? days (give --tflops, or --measure)" in bifocal("plan", recipe).out
+    recipe.write_text(recipe.read_text().replace("steps = 4", "epochs = 2"))
+    assert "? days (give --pairs)" in bifocal("plan", recipe, "--tflops", 1).out
 
 
 @pytest.mark.behaviour
@@ -122,6 +124,8 @@ data.image_features = "features"
         (("ViT-nano/8", "--tflops", 1, "--utilisation", 40), "expected a share, as 0.4"),
         (("ViT-nano/8", "--utilisation", 0.4), "give that as --tflops"),
         (("ViT-nano/8", "--tflops", 1, "--measure"), "--measure finds the rate itself"),
+        (("ViT-nano/8", "train.steps=9", "--epochs", 2), "--epochs does not count where"),
+        (("ViT-nano/8", "loss.form=sigmoid"), "needs a bias of the logits"),
     ],
 )
 def test_mistakes_get_one_message(bifocal, arguments, message):

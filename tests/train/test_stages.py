@@ -78,6 +78,13 @@ def test_a_mistake_in_a_later_stage_is_found_before_the_first_begins(recipe):
     recipe.write_text(RECIPE + STAGES.replace("optim.lr", "optim.lrr"))
     with pytest.raises(ConfigError, match=r"stage 2: unknown setting 'optim\.lrr'"):
         load_stages(recipe, [])
+    for setting, fault in (
+        ('loss.form = "sigmoid"', r"stage 2: loss\.form=sigmoid needs a bias"),
+        ('train.keep_best = "val/loss"', r"stage 2: train\.keep_best='val/loss', but the run"),
+    ):
+        recipe.write_text(RECIPE + STAGES + setting)
+        with pytest.raises(ConfigError, match=fault):
+            load_stages(recipe, [])
     recipe.write_text("stage = 3\n" + RECIPE)
     with pytest.raises(ConfigError, match=r"each under a line \[\[stage\]\]"):
         load_stages(recipe, [])

@@ -79,7 +79,7 @@ def test_features_of_another_model_or_data_are_refused(configure, train, first, 
     [
         ("model.activation=gelu", "model.activation gelu instead of quick_gelu"),
         ("model.image_size=64", "model.vision image_size 64 instead of 32"),
-        ("normalize.mean=[0.5, 0.5, 0.5]", r"normalize mean \[0\.5, 0\.5, 0\.5\] instead of"),
+        ("normalize.mean=[0.5, 0.5, 0.5]", r"normalize\.mean \(0\.5, 0\.5, 0\.5\) instead of"),
     ],
 )
 def test_features_of_a_tower_that_reads_otherwise_are_refused(
