@@ -51,8 +51,11 @@ def bifocal_towers(
     model: str, images: torch.Tensor, texts: Sequence[str], vocabulary: Path
 ) -> Reads:
     """Return both towers of a model with random weights, on the device of the pictures."""
-    clip = CLIP(zoo.config(model)).to(images.device).eval()
-    tokens = Tokenizer.load(vocabulary)(texts)
+    config = zoo.config(model)
+    tokenizer = Tokenizer(Tokenizer.load(vocabulary).merges, config.text.context_length)
+    text = config.text.model_copy(update={"vocab_size": tokenizer.vocab_size})
+    clip = CLIP(config.model_copy(update={"text": text})).to(images.device).eval()
+    tokens = tokenizer(texts)
     lengths = (tokens.argmax(dim=1) + 1).tolist()
     tokens = tokens.to(images.device)
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -16,9 +17,11 @@ HERE = {
     "loss": ("--sizes", 64),
     "optimizer": (*NANO, "--turns", 1),
     "index": ("--shards", 20, "--samples", 10),
-    "linear_probe": ("--examples", 300, "--dim", 8, "--classes", 4, "--strengths", 1),
 }
 BESIDE_A_PEER = {
+    "linear_probe": (
+        *("sklearn", "--examples", 300, "--dim", 8, "--classes", 4, "--strengths", 1),
+    ),
     "tar_reading": ("webdataset", "--samples", 40, "--rounds", 1),
     "tokenizer": ("open_clip", "--repeats", 1),
     "towers": ("open_clip", "--images", 2, "--prompts", 4, "--rounds", 1),
@@ -26,13 +29,17 @@ BESIDE_A_PEER = {
     "zero_shot_classifier": (
         *("open_clip", "--classes", 2, "--templates", 2, "--rounds", 1, "--no-whole"),
     ),
-    "input_path": ("open_clip", "--pairs", 16, "--rounds", 1),
-    "gpu": (
-        *("open_clip", "--device", "cpu", "--models", "ViT-B/32", "--batch-size", 2),
-        *("--sizes", 64, "--precisions", "float32"),
-    ),
 }
 """With the package that it needs first: those of the peers' environment."""
+ON_A_DEVICE = (
+    *("--device", "cpu", "--models", "ViT-nano/8", "--batch-size", 2),
+    *("--sizes", 64, "--precisions", "float32"),
+)
+ON_PHOTOGRAPHS = {
+    "input_path": ("--pairs", 16, "--rounds", 1),
+    "train_rate": ("--steps", 10, "--rounds", 1, "--peers", sys.executable),
+}
+"""Those beside open_clip that read data which do not come with bifocal."""
 
 
 def figures(name: str, *arguments: object) -> str:
@@ -60,23 +67,32 @@ def test_benchmarks_that_need_no_peer_run(name):
 @pytest.mark.parametrize("name", BESIDE_A_PEER)
 def test_benchmarks_beside_a_peer_run(name):
     package, *arguments = BESIDE_A_PEER[name]
-    if importlib.util.find_spec(str(package)) is None:
-        pytest.skip(f"{package} is not installed beside bifocal: see tests/parity/conftest.py")
+    need(str(package))
     assert any(map(str.isdigit, figures(name, *arguments)))
 
 
 @pytest.mark.behaviour
-def test_the_rate_of_training_is_taken_beside_a_peer():
-    if importlib.util.find_spec("open_clip_train") is None:
-        pytest.skip("open_clip's trainer is not installed beside bifocal")
-    if not os.environ.get("BIFOCAL_DATA"):
-        pytest.skip("it trains on Flickr8k: set BIFOCAL_DATA")
-    said = figures("train_rate", "--steps", 10, "--rounds", 1, "--peers", sys.executable)
-    assert "ratio" in said
+@pytest.mark.parametrize("name", ON_PHOTOGRAPHS)
+def test_benchmarks_on_photographs_run(name, photographs, monkeypatch):
+    need("open_clip")
+    monkeypatch.setenv("BIFOCAL_DATA", str(photographs))
+    assert any(map(str.isdigit, figures(name, *ON_PHOTOGRAPHS[name])))
+
+
+@pytest.mark.behaviour
+def test_the_benchmark_of_a_device_runs(vocabulary, tmp_path):
+    path = tmp_path / "figures.json"
+    figures("gpu", *ON_A_DEVICE, "--vocabulary", vocabulary, "--json", path)
+    assert json.loads(path.read_text()).keys() >= {"loss", "towers", "steps", "optimizer"}
+
+
+def need(package: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed beside bifocal: see tests/parity/conftest.py")
 
 
 @pytest.mark.behaviour
 def test_none_is_left_out():
     helpers = {"__init__", "__main__", "timing", "picture_shards"}
-    known = {*HERE, *BESIDE_A_PEER, "train_rate"}
+    known = {*HERE, *BESIDE_A_PEER, *ON_PHOTOGRAPHS, "gpu"}
     assert {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - helpers == known
