@@ -46,11 +46,10 @@ def plan_table(figures: Mapping[str, Any]) -> Table:
 def total_line(time: Mapping[str, Any]) -> str:
     """Return a line on the time of all stages of a recipe."""
     if time["pairs"] is None:
-        return "all stages: ? days (give --pairs)"
+        return "all stages: give --pairs to know the time"
     if time["days"] is None:
-        return "all stages: ? days (give --tflops, or --measure)"
-    days, pairs = format_number(time["days"]), f"{time['pairs']:,.0f}"
-    return f"all stages: {days} days for {pairs} pairs"
+        return "all stages: give --tflops, or --measure, to know the time"
+    return f"all stages: {_duration(time['days'])} for {time['pairs']:,.0f} pairs"
 
 
 def _parameters(figures: Mapping[str, Any]) -> Iterator[Row]:
@@ -113,9 +112,17 @@ def _time(figures: Mapping[str, Any]) -> Iterator[Row]:
         f"at {achieved:.3g} TFLOP/s a device",
     )
     if time["days"] is None:
-        yield "days", "?", "give --pairs"
+        yield "time", "?", "give --pairs"
         return
-    yield "days", format_number(time["days"]), f"for {time['pairs']:,.0f} pairs"
+    yield "time", _duration(time["days"]), f"for {time['pairs']:,.0f} pairs"
+
+
+def _duration(days: float) -> str:
+    """Return a time in the unit in which it is at least two, down to minutes."""
+    for unit, many in (("days", 1), ("hours", 24)):
+        if days * many >= 2:
+            return f"{format_number(days * many)} {unit}"
+    return f"{format_number(days * 24 * 60)} minutes"
 
 
 def _giga(amount: float | int) -> str:

@@ -49,6 +49,7 @@ def test_a_published_model_is_planned(bifocal, tmp_path):
     assert time["pairs_per_second"] == pytest.approx(speed)
     assert time["pairs"] == 400e6 * 32
     assert time["days"] == pytest.approx(400e6 * 32 / speed / 86_400)
+    assert f"{24 * time['days']:.4g} hours for" in said.text
 
 
 @pytest.mark.behaviour
@@ -97,12 +98,13 @@ data.image_features = "features"
     assert large["setup"]["towers"]["model"]["vision"]["image_size"] == 64
     assert "stage 1:" in said.text
     assert "features are stored" in said.out
-    assert "days for 56 pairs" in said.out.splitlines()[-1]
+    minutes = figures["time"]["days"] * 24 * 60
+    assert said.out.splitlines()[-1] == f"all stages: {minutes:.3g} minutes for 56 pairs"
     measured = bifocal("plan", recipe, "--measure")
     assert measured.status == 0, measured.text
-    assert "? days (give --tflops, or --measure)" in bifocal("plan", recipe).out
+    assert "stages: give --tflops, or --measure" in bifocal("plan", recipe).out
     recipe.write_text(recipe.read_text().replace("steps = 4", "epochs = 2"))
-    assert "? days (give --pairs)" in bifocal("plan", recipe, "--tflops", 1).out
+    assert "stages: give --pairs" in bifocal("plan", recipe, "--tflops", 1).out
 
 
 @pytest.mark.behaviour
