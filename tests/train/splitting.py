@@ -74,11 +74,10 @@ def gradients(run: Run, batch: Batch, size: int, loss: ContrastiveLoss, share: b
     model = copy.deepcopy(run.model)
     run = copy.copy(run)
     run.model = model
-    batch = batch.to(run.world.device)
-    chunks = batch.split(size)
+    sharing = batch.sharing(run.world.device) if share else None
+    chunks = batch.to(run.world.device).split(size)
     statistics = RunningStatistics(model)
     features = embed_chunks(run, chunks, statistics)
-    sharing = batch.sharing(run.world.device) if share else None
     value, seeds = loss.value_and_grad(features, run.world, sharing)
     backward_chunks(run, chunks, features, seeds)
     sum_gradients(model, run.world)
