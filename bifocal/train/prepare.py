@@ -79,11 +79,11 @@ def prepare(config: RunConfig, world: World, say: Callable[[str], None]) -> Run:
         if config.init:
             start_from(run, find_model(Path(config.init)))
         _check_together(run)
-        if run.schedule.warmup > run.total_steps:
+        warmup, last = run.schedule.warmup, run.schedule(run.total_steps - 1)
+        if warmup > run.total_steps:
             say(
-                f"the run of {run.total_steps:,} steps ends inside its warm-up of "
-                f"{run.schedule.warmup:,}, at a rate of {run.schedule(run.total_steps - 1):.3g} of "
-                f"{config.optim.lr:.3g}: set optim.warmup_steps"
+                f"the run ends at step {run.total_steps:,}, inside its warm-up of {warmup:,} "
+                f"steps, at a rate of {last:.3g} of {config.optim.lr:.3g}: set optim.warmup_steps"
             )
         return run
     tokenizer = Tokenizer.load(folder / TOKENIZER)

@@ -324,6 +324,6 @@ def test_a_warm_up_that_is_longer_than_the_run_is_spoken_of(configure):
         prepare(configure(f"optim.warmup_steps={warmup}"), World(), said.append)
         assert len(said) == told
     assert said == [
-        "the run of 8 steps ends inside its warm-up of 2,000, at a rate of 4e-06 of 0.001: set "
-        "optim.warmup_steps"
+        "the run ends at step 8, inside its warm-up of 2,000 steps, at a rate of 4e-06 of 0.001: "
+        "set optim.warmup_steps"
     ]
