@@ -15,7 +15,6 @@ from bifocal.errors import ConfigError, DataError
 from bifocal.identity import unlike
 from bifocal.pretrained import Pretrained
 from bifocal.train.config import RunConfig
-from bifocal.train.state import preprocess_of
 
 
 class FeatureSource:
@@ -84,7 +83,7 @@ def check_reads_alike(config: RunConfig, start: Pretrained) -> None:
     here, there = (one.vision.model_dump(exclude=first_weights) for one in (own, theirs))
     faults += unlike(here, there, "model.vision")
     for key in ("mean", "std"):
-        here, there = (getattr(one, key) for one in (preprocess_of(config), start.preprocess))
+        here, there = (getattr(one, key) for one in (config.normalize, start.preprocess))
         faults += unlike(here, there, f"normalize.{key}")
     if faults:
         raise ConfigError(
