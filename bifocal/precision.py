@@ -1,10 +1,11 @@
-"""The dtype in which towers compute, whatever their parameters are stored in."""
+"""In which dtype towers compute, whatever their parameters are stored in, and how exactly."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -39,3 +40,25 @@ def flushed_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
+
+
+@contextmanager
+def same_order(wanted: bool) -> Iterator[None]:
+    """Let every sum be taken in an order that is always the same, if that is wanted.
+
+    CPUs do so anyway, with the same number of threads; on CUDA devices it is slower, and must be
+    entered before the first computation of the process. An operation that knows no such order
+    raises RuntimeError.
+    """
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is asked in no other way
+    mode: Any = torch.utils.deterministic
+    filled, mode.fill_uninitialized_memory = mode.fill_uninitialized_memory, False  # takes time
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+        mode.fill_uninitialized_memory = filled

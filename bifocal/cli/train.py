@@ -21,7 +21,7 @@ from bifocal.cli.progress import progress_hook
 from bifocal.cli.run_report import environment, write_report
 from bifocal.errors import CheckpointError, TrainingError
 from bifocal.files import json_of, write_atomically
-from bifocal.precision import flushed_denormals
+from bifocal.precision import flushed_denormals, same_order
 from bifocal.train import loop
 from bifocal.train.config import RunConfig
 from bifocal.train.folders import one_message, whole_folder
@@ -96,7 +96,7 @@ def train_run(
     """
     try:
         flushed = nullcontext() if keeps_float16(config) else flushed_denormals()
-        with flushed, leaving_at_once():
+        with flushed, same_order(config.train.deterministic), leaving_at_once():
             return _train_run(config, console, world, extra)
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise TrainingError(

@@ -163,6 +163,9 @@ class ScheduleConfig(Settings):
     compile: bool = False
     """Compile the blocks of both towers with torch.compile and, on a CPU, the optimizer's step
     where it is in 16 bits; needs a compiler."""
+    deterministic: bool = False
+    """Take every sum on a CUDA device in an order that is always the same, so that a run that is
+    resumed there ends with the same bits; slower. CPUs do so anyway."""
     max_rejected: PositiveInt = 10
     """Steps in a row whose loss or gradient is not finite before the run stops."""
     device: str = "auto"

@@ -41,6 +41,7 @@ FREE_TO_CHANGE = (
     "train.gradient_checkpointing",
     "train.shard",
     "train.compile",
+    "train.deterministic",
     "train.max_rejected",
     "train.checkpoint_every",
     "train.keep_last",

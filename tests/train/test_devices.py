@@ -79,20 +79,50 @@ def test_sixteen_bits_learn_about_the_same(configure, device, options):
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_run_goes_on_and_leaves_a_model_that_any_device_reads(configure, device):
     options = (f"train.device={device}", "optim.statistics=float16", "optim.average_decay=0.5")
-    config = configure(*options)
+    config = configure(*options, "train.deterministic=true")
     ended = []
     for _ in range(2):
         run = train_run(config, Console(quiet=True), world(device)).run
         ended.append({name: tensor.cpu() for name, tensor in run.model.state_dict().items()})
         shutil.rmtree(f"{config.out}/checkpoints/step-{STEPS:08d}")  # the next one goes on from 6
-    bound = {"rtol": 0, "atol": 0} if device == "cpu" else {"rtol": 1e-3, "atol": 1e-4}
-    torch.testing.assert_close(*ended, **bound)
+    torch.testing.assert_close(*ended, rtol=0, atol=0)
     clips = [pretrained.load(f"{config.out}/model", place) for place in ("cpu", device)]
     pictures = [Image.new("RGB", (40, 32), color) for color in ("red", "blue")]
     for read in ("encode_text", "encode_image"):
         given = ["a red circle", "two"] if read == "encode_text" else pictures
         here, there = (getattr(clip, read)(given).cpu() for clip in clips)
         torch.testing.assert_close(here, there, rtol=1e-3, atol=1e-4)
+
+
+class Order:
+    """A hook that asks whether sums are taken in an order that is always the same."""
+
+    def __init__(self) -> None:
+        self.found: set[bool] = set()
+
+    def on_step(self, run, metrics) -> None:
+        self.found.add(torch.are_deterministic_algorithms_enabled())
+
+    def on_evaluation(self, run, metrics) -> None:
+        pass
+
+    def on_message(self, message) -> None:
+        pass
+
+
+@pytest.mark.behaviour
+@pytest.mark.parametrize("model", ["vit", "resnet"])
+def test_an_order_that_is_always_the_same_is_that_of_cpus_and_left_behind(configure, model):
+    ended = []
+    for wanted in (False, True):
+        order, options = Order(), ("train.patch_dropout=0.5",) if model == "vit" else ()
+        more = (f"train.deterministic={str(wanted).lower()}", "loss.sharing=true", *options)
+        config = configure(*more, model=model, out=str(wanted))
+        run = train_run(config, Console(quiet=True), extra=[order]).run
+        assert order.found == {wanted}
+        assert not torch.are_deterministic_algorithms_enabled()
+        ended.append(run.model.state_dict())
+    torch.testing.assert_close(*ended, rtol=0, atol=0)
 
 
 @pytest.mark.property
