@@ -108,11 +108,13 @@ class ShardCache:
                 self._make_room()
             try:
                 fetch(path.with_suffix(DRAFT))
-                path.with_suffix(DRAFT).replace(path)
-            except BifocalError as error:
-                self._failed[path] = time.monotonic(), error
+            except BaseException as error:
+                if isinstance(error, BifocalError):
+                    self._failed[path] = time.monotonic(), error
+                part.unlink()
                 raise
-            finally:
+            with self._locked(self._folder / "lock"):  # who makes room finds one of the two
+                path.with_suffix(DRAFT).replace(path)
                 part.unlink()
 
     def _make_room(self) -> None:

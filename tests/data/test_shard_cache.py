@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bifocal.data import cache
 from bifocal.data.archive import Member, Reader
 from bifocal.data.cache import ShardCache
 from bifocal.data.index import Stamp
@@ -117,6 +118,39 @@ def test_threads_under_pressure_read_what_they_asked_for(tmp_path):
         assert all(pool.map(read, range(300)))
     fetches.open(0)
     assert len(kept(tmp_path)) <= 3
+
+
+@pytest.mark.property
+def test_a_fetch_that_ends_while_room_is_made_is_counted(tmp_path, monkeypatch):
+    fetches = Fetches(ShardCache(tmp_path, 2 * SIZE + SIZE // 2))
+    fetches.open(0)
+    fetching, looked, ended = (threading.Event() for _ in range(3))
+
+    def fetch(to: Path) -> None:
+        to.write_bytes(b"1" * SIZE)
+        fetching.set()
+        looked.wait(10)
+
+    coming = fetches.cache.path("s://b/1.tar", Stamp(SIZE, 0))
+
+    def other() -> None:
+        fetches.cache.open(coming, fetch)
+        ended.set()
+
+    def evict(path: Path) -> bool:
+        if fetching.is_set() and path == coming.with_suffix(".part"):  # it was there
+            looked.set()
+            ended.wait(0.5)  # where it may end now, it does
+        return removed(path)
+
+    removed = cache._evict
+    monkeypatch.setattr(cache, "_evict", evict)
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert fetching.wait(10)
+    fetches.open(2)
+    thread.join(10)
+    assert len(kept(tmp_path)) == 2, "the first one made room"
 
 
 @pytest.mark.behaviour
